@@ -1,0 +1,83 @@
+"""What HQ tells the outside about its runners, sessions and screens: one struct each, no behaviour.
+
+Field names are the JSON names. Times are unix seconds; offsets are as in docs/protocol.md.
+"""
+
+from typing import Literal
+
+import msgspec
+
+SessionState = Literal["starting", "running", "away", "ended", "lost"]
+"""`away`: its runner has no link now. `lost`: the runner came back without it."""
+
+
+class PresetInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that a runner found installed: `path` is the program, `note` what a person should know."""
+
+    name: str
+    label: str
+    path: str
+    note: str = ""
+
+
+class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A runner that has registered at least once. `sessions` counts those that have not ended."""
+
+    runner_id: str
+    hostname: str
+    os: str
+    arch: str
+    version: str
+    online: bool
+    connected_at: float | None
+    last_seen_at: float | None
+    presets: list[PresetInfo]
+    sessions: int
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A session. `base_offset` is the oldest byte that can still be read, `offset` the next one to come.
+
+    `exit_code` and `signal` are both None while the program runs, and where the exit status is not known.
+    """
+
+    session_id: str
+    runner_id: str
+    name: str
+    command: list[str]
+    preset: str | None
+    cwd: str | None
+    rows: int
+    cols: int
+    state: SessionState
+    pid: int | None
+    epoch: str
+    created_at: float
+    ended_at: float | None
+    exit_code: int | None
+    signal: int | None
+    offset: int
+    base_offset: int
+    viewers: int
+    recording: bool
+    title: str
+
+
+class CursorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The cursor of a screen; `row` and `col` count from 0 at the top left."""
+
+    row: int
+    col: int
+    visible: bool
+
+
+class ScreenInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A session's screen as it is after the byte before `offset`; `text` has one string per row."""
+
+    rows: int
+    cols: int
+    cursor: CursorInfo
+    title: str
+    text: list[str]
+    offset: int
+    alternate: bool
