@@ -1,0 +1,417 @@
+"""Control messages: the JSON text frames of both WebSockets as typed structs.
+
+docs/protocol.md sections 2 and 3. A message is `{"type": ..., "payload": {...}}`. `encode` gives the bytes of
+one; each `decode_*` accepts what one direction may carry, gives None for a type it does not know (so that newer
+peers can say more), and raises `ProtocolError` for everything that is not a message.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import orjson
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from agentrelay.errors import ProtocolError
+
+MAX_TEXT_BYTES = 65_536
+"""Largest control message: enough for a command with a large environment, small enough to parse at once."""
+
+Rows = Annotated[int, Meta(ge=1, le=1000)]
+Cols = Annotated[int, Meta(ge=1, le=1000)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Stream = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
+"""Text that reaches the operating system, which ends a string at NUL."""
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+EnvName = Annotated[str, Meta(min_length=1, pattern=r"\A[^\x00=]*\Z")]
+Command = Annotated[list[Text], Meta(min_length=1)]
+SignalName = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"\A[A-Za-z0-9+]*\Z")]
+
+
+class Message(Struct, kw_only=True):
+    """Anything that can be said; the subclass gives the `type` it is said under."""
+
+    type: ClassVar[str]
+
+
+# --- viewer to HQ ---------------------------------------------------------------------------------
+
+
+class StartSession(Message):
+    """Start a program on a PTY; the first message on `/ws/terminal/{runner_id}`."""
+
+    type = "start_session"
+    command: Command | None = None
+    preset: Name | None = None
+    cwd: Text | None = None
+    env: dict[EnvName, Text] = {}
+    rows: Rows = 24
+    cols: Cols = 80
+    name: Name | None = None
+    session_id: str | None = None
+    recording: bool = True
+
+
+class Attach(Message, rename={"from_": "from"}):
+    """Attach to a session; the first message on `/ws/session/{session_id}`."""
+
+    type = "attach"
+    from_: Offset | None = None
+    epoch: str | None = None
+    rows: Rows | None = None
+    cols: Cols | None = None
+    viewer: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class Resize(Message):
+    """Set the size of the PTY."""
+
+    type = "resize"
+    rows: Rows
+    cols: Cols
+
+
+class Ack(Message):
+    """Everything before `offset` has been shown."""
+
+    type = "ack"
+    offset: Offset
+
+
+class TakeControl(Message):
+    """Become the viewer whose input and size count."""
+
+    type = "take_control"
+
+
+class Signal(Message):
+    """Send a signal to the foreground process group."""
+
+    type = "signal"
+    name: SignalName
+
+
+# --- HQ to viewer ---------------------------------------------------------------------------------
+
+
+class Replay(Struct, frozen=True, kw_only=True):
+    """What follows an `attached`: `bytes` bytes of the log, or of a rendered screen."""
+
+    kind: str
+    bytes: int
+
+
+class SessionStarted(Message):
+    """Answer to `start_session`; output begins at offset 0."""
+
+    type = "session_started"
+    session_id: str
+    runner_id: str
+    epoch: str
+    pid: int
+    rows: int
+    cols: int
+    viewer: str
+    ref: str | UnsetType = UNSET
+
+
+class Attached(Message):
+    """Answer to `attach`; live output follows the replay at `offset`."""
+
+    type = "attached"
+    session_id: str
+    epoch: str
+    offset: int
+    rows: int
+    cols: int
+    control: bool
+    viewer: str
+    input: int
+    recording: bool
+    replay: Replay
+
+
+class Resync(Attached):
+    """Reset the terminal, then as after `attached`."""
+
+    type = "resync"
+
+
+class Resized(Message):
+    """The PTY has this size from here on."""
+
+    type = "resized"
+    rows: int
+    cols: int
+
+
+class Control(Message):
+    """Who controls now."""
+
+    type = "control"
+    viewer: str | None
+    you: bool
+
+
+class ViewerGap(Message, rename={"from_": "from"}):
+    """The bytes from `from_` up to `to` are lost."""
+
+    type = "gap"
+    from_: int
+    to: int
+
+
+class InputAck(Message):
+    """Input bytes taken from this viewer so far."""
+
+    type = "input_ack"
+    offset: int
+
+
+class SessionEnded(Message):
+    """Said after the last output byte."""
+
+    type = "session_ended"
+    session_id: str
+    exit_code: int | None
+    signal: int | None
+
+
+class Error(Message):
+    """Something asked for was not done; either direction of the link, HQ to viewer."""
+
+    type = "error"
+    code: str
+    message: str
+
+
+# --- runner to HQ ---------------------------------------------------------------------------------
+
+
+class Preset(Struct, frozen=True, kw_only=True):
+    """A preset whose program the runner found."""
+
+    name: str
+    label: str
+    path: str
+    note: str = ""
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """A session the runner holds: it can send `[base, head)` and has applied `input` bytes of input."""
+
+    session_id: str
+    epoch: str
+    pid: int
+    base: Offset
+    head: Offset
+    input: Offset
+    rows: Rows
+    cols: Cols
+    command: list[str]
+    cwd: str
+
+
+class Register(Message):
+    """First message of a link."""
+
+    type = "register"
+    protocol: int
+    runner_id: str
+    version: str
+    hostname: str
+    os: str
+    arch: str
+    presets: list[Preset] = []
+    sessions: list[Held] = []
+
+
+class Started(Message):
+    """A program runs; its output begins at offset 0 of `stream`."""
+
+    type = "started"
+    session_id: str
+    stream: Stream
+    epoch: str
+    pid: int
+    rows: Rows
+    cols: Cols
+    command: list[str]
+    cwd: str
+
+
+class StartNotDone(Message):
+    """A program could not be started, and why."""
+
+    type = "start_failed"
+    session_id: str
+    stream: Stream
+    code: str
+    message: str
+
+
+class LinkGap(Message, rename={"from_": "from"}):
+    """The next OUTPUT byte of `stream` is at `to`; those from `from_` are lost."""
+
+    type = "gap"
+    stream: Stream
+    from_: Offset
+    to: Offset
+
+
+class Exited(Message):
+    """The program has exited, and all `offset` bytes of its output have been sent."""
+
+    type = "exited"
+    stream: Stream
+    offset: Offset
+    exit_code: int | None
+    signal: int | None
+
+
+# --- HQ to runner ---------------------------------------------------------------------------------
+
+
+class Resumed(Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """How a held session goes on: send from `from_`, before `limit`; input goes on at `input`."""
+
+    session_id: str
+    stream: Stream
+    from_: Offset
+    acked: Offset
+    limit: Offset
+    input: Offset
+
+
+class Registered(Message):
+    """Answer to `register`. Held sessions that are not listed are to be ended and forgotten."""
+
+    type = "registered"
+    runner_id: str
+    hq_version: str
+    sessions: list[Resumed] = []
+
+
+class Start(Message):
+    """Start a program; without `command` and `preset` the user's login shell."""
+
+    type = "start"
+    session_id: str
+    stream: Stream
+    limit: Offset
+    command: Command | None = None
+    preset: Name | None = None
+    cwd: Text | None = None
+    env: dict[EnvName, Text] = {}
+    rows: Rows = 24
+    cols: Cols = 80
+
+
+class StreamResize(Message):
+    """Set the size of a stream's PTY."""
+
+    type = "resize"
+    stream: Stream
+    rows: Rows
+    cols: Cols
+
+
+class StreamSignal(Message):
+    """Send a signal to the foreground process group of a stream's PTY."""
+
+    type = "signal"
+    stream: Stream
+    name: SignalName
+
+
+class Stop(Message):
+    """End the program: SIGHUP and SIGTERM to the process group, SIGKILL after 5 s."""
+
+    type = "stop"
+    stream: Stream
+
+
+class Forget(Message):
+    """HQ has every byte and the exit status of this session."""
+
+    type = "forget"
+    session_id: str
+
+
+ViewerMessage = StartSession | Attach | Resize | Ack | TakeControl | Signal
+ViewerEvent = (
+    SessionStarted | Attached | Resync | Resized | Control | ViewerGap | InputAck | SessionEnded | Error
+)
+RunnerMessage = Register | Started | StartNotDone | LinkGap | Exited | Error
+HqMessage = Registered | Start | StreamResize | StreamSignal | Stop | Forget | Error
+
+_Table = Mapping[str, type[Message]]
+
+
+def _table(*messages: type[Message]) -> _Table:
+    return {message.type: message for message in messages}
+
+
+_FROM_VIEWER = _table(StartSession, Attach, Resize, Ack, TakeControl, Signal)
+_FROM_RUNNER = _table(Register, Started, StartNotDone, LinkGap, Exited, Error)
+_FROM_HQ = _table(Registered, Start, StreamResize, StreamSignal, Stop, Forget, Error)
+_TO_VIEWER = _table(
+    SessionStarted, Attached, Resync, Resized, Control, ViewerGap, InputAck, SessionEnded, Error
+)
+
+
+def encode(message: Message) -> bytes:
+    """Give the UTF-8 JSON text of a message."""
+    return orjson.dumps({"type": message.type, "payload": msgspec.to_builtins(message)})
+
+
+def _decode(text: bytes | memoryview, table: _Table) -> Any:
+    if len(text) > MAX_TEXT_BYTES:
+        most = f"a control message has at most {MAX_TEXT_BYTES} bytes"
+        raise ProtocolError("too_large", f"{most}, not {len(text)}")
+    try:
+        envelope = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ProtocolError("bad_message", f"a control message is JSON, and this is not: {error}") from None
+    if not isinstance(envelope, dict):
+        raise ProtocolError("bad_message", 'a control message is an object {"type": ..., "payload": {...}}')
+    kind = envelope.get("type")
+    if not isinstance(kind, str):
+        raise ProtocolError("bad_message", 'a control message needs "type", a string')
+    message_type = table.get(kind)
+    if message_type is None:
+        return None
+    payload = envelope.get("payload", {})
+    try:
+        return msgspec.convert(payload, message_type)
+    except msgspec.ValidationError as error:
+        raise ProtocolError("bad_message", f"payload of {kind}: {error}") from None
+
+
+def decode_from_viewer(text: bytes | memoryview) -> ViewerMessage | None:
+    """Read what a viewer said; None for an unknown type.
+
+    Raises:
+        ProtocolError: it is no control message, or one with a wrong payload; the message says what is wrong.
+    """
+    message: ViewerMessage | None = _decode(text, _FROM_VIEWER)
+    return message
+
+
+def decode_from_runner(text: bytes | memoryview) -> RunnerMessage | None:
+    """Read what a runner said; None for an unknown type. Raises as `decode_from_viewer`."""
+    message: RunnerMessage | None = _decode(text, _FROM_RUNNER)
+    return message
+
+
+def decode_from_hq(text: bytes | memoryview) -> HqMessage | None:
+    """Read what HQ said to a runner; None for an unknown type. Raises as `decode_from_viewer`."""
+    message: HqMessage | None = _decode(text, _FROM_HQ)
+    return message
+
+
+def decode_to_viewer(text: bytes | memoryview) -> ViewerEvent | None:
+    """Read what HQ said to a viewer, for viewers written in Python. Raises as `decode_from_viewer`."""
+    message: ViewerEvent | None = _decode(text, _TO_VIEWER)
+    return message
