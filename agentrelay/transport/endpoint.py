@@ -1,0 +1,368 @@
+"""Endpoint: one established WebSocket, on either side.
+
+Two parsers share the bytes. A whole, final, unfragmented binary frame is taken by the compiled scanner
+where it lies in the receive buffer; every other frame (text, control, fragmented, malformed, oversized)
+goes, whole, to `websockets`' sans-IO protocol, so that conformance to RFC 6455 is the library's.
+
+Writing goes straight to the socket while nothing is queued, and through the transport for what the kernel
+did not take. With TLS there is no direct path: the same code, through the transport.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol as WsProtocol
+from websockets.protocol import State
+
+from agentrelay import fastpath
+from agentrelay.errors import ProtocolError
+from agentrelay.protocol.liveness import Liveness, Verdict
+from agentrelay.protocol.messages import MAX_TEXT_BYTES
+
+log = logging.getLogger("agentrelay.transport")
+
+MAX_MESSAGE_BYTES = (1 << 20) + (1 << 16)
+"""Largest message taken at all, in one frame or in fragments: a 1 MiB paste and room to spare."""
+
+MAX_FAST_BYTES = 128 << 10
+"""Largest payload the fast path takes; a receive buffer of twice that always has room to read into."""
+
+CLOSE_S = 5.0
+"""How long a peer may take over the closing handshake."""
+
+GOING_AWAY = 1001
+POLICY_VIOLATION = 1008
+TOO_BIG = 1009
+INTERNAL_ERROR = 1011
+
+_scratch = bytearray(2 * MAX_FAST_BYTES)
+"""The receive buffer of every endpoint: the loop asks for a buffer, reads and hands it over without running
+anything in between, so one is enough, and an idle connection costs no buffer. What is left of an unfinished
+frame is kept by its endpoint and put back before the next read."""
+_scratch_view = memoryview(_scratch)
+
+ReceiveFast = Callable[[bytearray, int, int], tuple[int, int]]
+"""Takes frames out of `buf[start:end]`; gives how far it came and why it stopped."""
+
+
+class EndpointHandler(Protocol):
+    """What an endpoint tells its owner."""
+
+    def on_text(self, text: bytes) -> None:
+        """Take one text message; it is valid UTF-8 and has at most 65,536 bytes."""
+
+    def on_text_too_big(self, n_bytes: int) -> None:
+        """Learn of a text message that was too large; the connection is closed with 1009 after this."""
+
+    def on_binary(self, data: memoryview) -> None:
+        """Take one binary message. `data` is valid only during the call."""
+
+    def on_writable(self) -> None:
+        """Learn that the kernel took everything that was queued."""
+
+    def on_closed(self, code: int, reason: str) -> None:
+        """Learn, once, that the connection is gone. 1006 means it broke."""
+
+
+class Endpoint(asyncio.BufferedProtocol):
+    """One established WebSocket.
+
+    Args:
+        ws: the library's state machine, after the handshake.
+        masked: whether frames that arrive have to be masked: True on the server's side.
+        on_lost: called last when the connection is gone, for whoever keeps a list.
+
+    Attributes:
+        handler: set by the owner before any byte arrives.
+        receive_fast: set by an owner that takes binary frames in bulk instead of one by one.
+        fd: the socket, for writes that go past the transport; -1 where there is no such path (TLS).
+    """
+
+    handler: EndpointHandler
+
+    def __init__(
+        self, ws: WsProtocol, *, masked: bool, on_lost: Callable[["Endpoint"], None] | None = None
+    ) -> None:
+        self._ws = ws
+        self._masked = masked
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._liveness = Liveness(self._loop.time())
+        self._tail = b""
+        self._slow_left = 0
+        self._fragments: list[bytes] = []
+        self._fragmented: Opcode | None = None
+        self._paused_writing = False
+        self._paused_reading = False
+        self._closed = False
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._liveness_timer: asyncio.TimerHandle | None = None
+        self.receive_fast: ReceiveFast | None = None
+        self.transport: asyncio.Transport
+        self.fd = -1
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start on a transport whose handshake is over."""
+        self.transport = cast(asyncio.Transport, transport)
+        # Paused means "the transport holds bytes of ours": whenever it does not, writes go past it.
+        self.transport.set_write_buffer_limits(high=0, low=0)
+        if transport.get_extra_info("ssl_object") is None:
+            self.fd = transport.get_extra_info("socket").fileno()
+        self._check_liveness()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner, once."""
+        if self._closed:
+            return
+        self._closed = True
+        self.fd = -1
+        for timer in (self._close_timer, self._liveness_timer):
+            if timer is not None:
+                timer.cancel()
+        close = self._ws.close_rcvd
+        try:
+            if close is not None:
+                self.handler.on_closed(int(close.code), close.reason)
+            else:
+                self.handler.on_closed(1006, str(exc) if exc else "the connection broke")
+        finally:
+            if self._on_lost is not None:
+                self._on_lost(self)
+
+    @property
+    def open(self) -> bool:
+        """Whether messages can still be sent."""
+        return not self._closed and self._ws.state is State.OPEN
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Start the closing handshake; a peer that does not take part is cut off after 5 s."""
+        if self._closed or self._ws.state is not State.OPEN:
+            return
+        self._ws.send_close(code, reason[:120])
+        self._send_pending()
+        self._expect_close()
+
+    def abort(self) -> None:
+        """Cut the connection now; `on_closed` follows."""
+        if not self._closed:
+            self.transport.abort()
+
+    def shutdown(self) -> None:
+        """Close because this process ends; the HTTP server calls it on every connection it still has."""
+        self.close(GOING_AWAY, "going away")
+
+    def _expect_close(self) -> None:
+        if self._close_timer is None and not self._closed:
+            self._close_timer = self._loop.call_later(CLOSE_S, self.abort)
+
+    def _check_liveness(self) -> None:
+        now_s = self._loop.time()
+        if self._paused_reading:
+            self._liveness.heard(now_s)
+        verdict, again_s = self._liveness.check(now_s)
+        if verdict is Verdict.DEAD:
+            log.info("a peer said nothing for 10 s; its connection is cut")
+            self.abort()
+            return
+        if verdict is Verdict.PING and self.open:
+            self._ws.send_ping(b"")
+            self._send_pending()
+        self._liveness_timer = self._loop.call_later(max(again_s, 0.01), self._check_liveness)
+
+    # Receiving
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Give the loop the shared buffer behind what is left of an unfinished frame; it is never empty."""
+        del sizehint
+        tail_bytes = len(self._tail)
+        _scratch_view[:tail_bytes] = self._tail
+        return _scratch_view[tail_bytes:]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take `nbytes` bytes that the loop has put into the buffer."""
+        self._liveness.heard(self._loop.time())
+        end = len(self._tail) + nbytes
+        try:
+            pos = self._receive(end)
+        except ProtocolError as error:
+            log.info("a peer broke the protocol: %s", error)
+            self.close(POLICY_VIOLATION, str(error))
+            pos = end
+        except Exception:
+            log.exception("a fault while handling a peer's message; its connection is closed")
+            self.close(INTERNAL_ERROR, "internal error")
+            pos = end
+        self._tail = bytes(_scratch_view[pos:end])
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes that arrived together with the handshake."""
+        for start in range(0, len(data), MAX_FAST_BYTES):
+            piece = data[start : start + MAX_FAST_BYTES]
+            self.get_buffer(0)[: len(piece)] = piece
+            self.buffer_updated(len(piece))
+
+    def eof_received(self) -> bool:
+        """End with the peer."""
+        self._ws.receive_eof()
+        self._send_pending()
+        return False
+
+    def pause_reading(self) -> None:
+        """Take nothing more from this peer for now; frames already in the buffer still arrive."""
+        if not self._paused_reading and not self._closed:
+            self._paused_reading = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        if self._paused_reading and not self._closed:
+            self._paused_reading = False
+            self._liveness.heard(self._loop.time())
+            self.transport.resume_reading()
+
+    def _receive(self, end: int) -> int:
+        pos = 0
+        while pos < end:
+            if self._slow_left:
+                pos = self._feed_library(pos, end)
+                continue
+            if self._ws.state is State.OPEN and self._fragmented is None:
+                pos, status = self._receive_fast(pos, end)
+                if status == fastpath.MORE:
+                    break
+            extent = fastpath.frame_extent(_scratch, pos, end)
+            if extent == 0:
+                break
+            # A header that is no header: everything from here on is the library's to refuse.
+            self._slow_left = extent if extent > 0 else end - pos
+        return pos
+
+    def _receive_fast(self, pos: int, end: int) -> tuple[int, int]:
+        """Take fast frames until one is incomplete (MORE) or not the fast path's (SLOW)."""
+        if self.receive_fast is not None:
+            pos, status = self.receive_fast(_scratch, pos, end)
+            if status == fastpath.MORE:
+                return pos, status
+        while pos < end:
+            status, start, stop, mask = fastpath.scan_frame(_scratch, pos, end, self._masked, MAX_FAST_BYTES)
+            if status != fastpath.FAST:
+                return pos, status
+            if mask:
+                fastpath.unmask(_scratch, start, stop, mask)
+            self.handler.on_binary(_scratch_view[start:stop])
+            pos = stop
+            if self.receive_fast is not None:
+                pos, status = self.receive_fast(_scratch, pos, end)
+                if status == fastpath.MORE:
+                    return pos, status
+        return pos, fastpath.MORE
+
+    def _feed_library(self, pos: int, end: int) -> int:
+        stop = min(end, pos + self._slow_left)
+        self._slow_left -= stop - pos
+        self._ws.receive_data(bytes(_scratch_view[pos:stop]))
+        for event in self._ws.events_received():
+            if isinstance(event, Frame):
+                self._on_frame(event)
+        self._send_pending()
+        if self._ws.close_sent is not None:
+            self._expect_close()
+        return stop
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            if frame.fin:
+                self._on_message(frame.opcode, bytes(frame.data))
+            else:
+                self._fragmented = frame.opcode
+                self._fragments = [bytes(frame.data)]
+        elif frame.opcode is Opcode.CONT and self._fragmented is not None:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                opcode, self._fragmented = self._fragmented, None
+                message, self._fragments = b"".join(self._fragments), []
+                self._on_message(opcode, message)
+
+    def _on_message(self, opcode: Opcode, data: bytes) -> None:
+        if opcode is Opcode.BINARY:
+            self.handler.on_binary(memoryview(data))
+            return
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            self._ws.fail(1007, "text that is not UTF-8")
+            return
+        if len(data) > MAX_TEXT_BYTES:
+            self.handler.on_text_too_big(len(data))
+            self._ws.fail(TOO_BIG, f"a control message has at most {MAX_TEXT_BYTES} bytes")
+            return
+        self.handler.on_text(data)
+
+    # Sending
+
+    @property
+    def writable(self) -> bool:
+        """Whether nothing of ours waits in the transport, so that a write goes straight to the kernel."""
+        return not self._paused_writing and not self._closed
+
+    def pause_writing(self) -> None:
+        """Learn that the transport holds bytes of ours."""
+        self._paused_writing = True
+
+    def resume_writing(self) -> None:
+        """Learn that it holds none any more."""
+        self._paused_writing = False
+        if not self._closed:
+            self.handler.on_writable()
+
+    def send_text(self, text: bytes) -> None:
+        """Send one text message; ignored when the connection is closing."""
+        if self.open:
+            self._ws.send_text(text)
+            self._send_pending()
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a ready-made WebSocket frame; ignored when the connection is closing."""
+        if self.open:
+            self._write(frame)
+
+    def send_packed(self, buf: bytearray, start: int, end: int) -> None:
+        """Send ready-made WebSocket frames that lie in `buf[start:end]`, which may be reused right after."""
+        if self.open:
+            self._write(memoryview(buf)[start:end])
+
+    def send_rest(self, rest: bytes) -> None:
+        """Queue the rest of a frame of which the caller wrote the beginning to `fd` itself."""
+        if not self._closed:
+            self.transport.write(rest)
+
+    def _send_pending(self) -> None:
+        for data in self._ws.data_to_send():
+            if data:
+                self._write(data)
+            elif not self._closed:
+                self.transport.close()
+
+    def _write(self, data: bytes | memoryview) -> None:
+        if self._closed:
+            return
+        sent = 0
+        if self.fd >= 0 and not self._paused_writing:
+            try:
+                sent = max(fastpath.write_fd(self.fd, data, 0, len(data)), 0)
+            except OSError as error:
+                log.debug("a peer is gone: %s", error)
+                self.abort()
+                return
+            if sent == len(data):
+                return
+        # The transport keeps what it is given, so it gets a copy.
+        self.transport.write(bytes(memoryview(data)[sent:]))
+
+
+__all__ = ["MAX_MESSAGE_BYTES", "Endpoint", "EndpointHandler", "ReceiveFast"]

@@ -1,0 +1,203 @@
+"""Take-over: HTTP and WebSocket on one port.
+
+uvicorn parses HTTP with httptools; when a request asks for a WebSocket, this protocol takes the connection
+over. Whether it may is decided before the upgrade and refused as plain HTTP. It also holds the limits on
+request headers that uvicorn leaves to a proxy: complete within 10 s, at most 64 KiB.
+
+The class it derives from is internal to uvicorn, which is therefore pinned; tests/transport/test_takeover.py
+drives what could break: bytes that come with the upgrade request, refusals, shutdown, TLS.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, cast
+from urllib.parse import unquote
+
+import httptools
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from agentrelay.transport.endpoint import MAX_MESSAGE_BYTES, Endpoint
+
+log = logging.getLogger("agentrelay.transport")
+
+HEADERS_S = 10.0
+HEADERS_BYTES = 64 << 10
+
+
+class UpgradeRequest(NamedTuple):
+    """A request for a WebSocket, before anything has been decided.
+
+    Attributes:
+        path: decoded path without the query.
+        headers: names in lower case, in the order they came, duplicates kept.
+        client: address of the peer, or "".
+        secure: whether the connection is TLS.
+    """
+
+    path: str
+    headers: list[tuple[bytes, bytes]]
+    client: str
+    secure: bool
+
+
+class Refusal(NamedTuple):
+    """An upgrade that is not allowed: an HTTP status and a problem for the person (RFC 9457)."""
+
+    status: int
+    title: str
+    detail: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+HEADERS_TOO_LARGE = Refusal(
+    431, "Headers too large", f"a request has at most {HEADERS_BYTES} bytes of headers"
+)
+
+
+class UpgradeRouter(Protocol):
+    """Decides what becomes of requests for a WebSocket."""
+
+    def __call__(self, request: UpgradeRequest) -> Refusal | Callable[[Endpoint], None]:
+        """Refuse, or give the function that sets the `handler` of the new endpoint."""
+
+
+class TakeoverProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with limits on headers and with our own WebSockets.
+
+    Use `takeover(router)` for a class that can be given to uvicorn as `http=`.
+    """
+
+    router: UpgradeRouter
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give the first request's headers 10 s."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop the timer."""
+        self._drop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; what it leaves behind an upgrade request belongs to the WebSocket."""
+        self._unset_keepalive_if_required()
+        if self._head_timer is None and self._between_requests():
+            self._await_head()
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._drop_head_timer()
+            if self._should_upgrade():
+                self._take_over(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._drop_head_timer()
+            if not self.transport.is_closing():
+                self.send_400_response("Invalid HTTP request received.")
+        else:
+            if self._head_timer is not None and self._head_bytes > HEADERS_BYTES:
+                self._refuse(HEADERS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock and go on."""
+        self._drop_head_timer()
+        if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > HEADERS_BYTES:
+            self._refuse(HEADERS_TOO_LARGE)
+            raise ConnectionAbortedError  # ends the parser's work on what follows
+        super().on_headers_complete()
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEADERS_S, self._head_too_slow)
+
+    def _drop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_too_slow(self) -> None:
+        self._head_timer = None
+        if self._head_bytes:
+            self._refuse(Refusal(408, "Request timeout", f"headers have to arrive within {HEADERS_S:.0f} s"))
+        else:
+            self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        return bool(self._get_upgrade() == b"websocket")
+
+    def _refuse(self, refusal: Refusal) -> None:
+        status = refusal.status
+        problem = {"type": "about:blank", "title": refusal.title, "status": status, "detail": refusal.detail}
+        body = orjson.dumps(problem)
+        head = [STATUS_LINE[status]]
+        for name, value in (
+            *self.server_state.default_headers,
+            *refusal.headers,
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ):
+            head += [name, b": ", value, b"\r\n"]
+        self.transport.write(b"".join([*head, b"\r\n", body]))
+        self.transport.close()
+
+    def _take_over(self, rest: bytes) -> None:
+        path, _, _ = self.url.partition(b"?")
+        request = UpgradeRequest(
+            path=unquote(path.decode("ascii", "replace")),
+            headers=self.headers,
+            client=self.client[0] if self.client else "",
+            secure=self.scheme == "https",
+        )
+        answer = self.router(request)
+        if isinstance(answer, Refusal):
+            self._refuse(answer)
+            return
+        ws = ServerProtocol(max_size=MAX_MESSAGE_BYTES)
+        ws.receive_data(self._request_bytes())
+        for event in ws.events_received():
+            if isinstance(event, Request):
+                ws.send_response(ws.accept(event))
+        reply = b"".join(ws.data_to_send())
+        self.transport.write(reply)
+        if ws.handshake_exc is not None:
+            self.transport.close()
+            return
+        endpoint = Endpoint(ws, masked=True, on_lost=self.connections.discard)
+        answer(endpoint)
+        self.connections.discard(self)
+        # uvicorn only ever calls `shutdown()` on these.
+        self.connections.add(cast(Any, endpoint))
+        # uvloop picks its read callback when reading starts: start again, for a buffered protocol.
+        self.transport.pause_reading()
+        self.transport.set_protocol(endpoint)
+        endpoint.connection_made(self.transport)
+        if rest:
+            endpoint.receive(rest)
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _request_bytes(self) -> bytes:
+        lines = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            lines += [name, b": ", value, b"\r\n"]
+        return b"".join([*lines, b"\r\n"])
+
+
+def takeover(route: UpgradeRouter) -> type[TakeoverProtocol]:
+    """Make the protocol class that uvicorn is to use, with `route` to decide on upgrades."""
+    return type("RoutedTakeover", (TakeoverProtocol,), {"router": staticmethod(route)})
