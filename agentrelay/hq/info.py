@@ -7,17 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from agentrelay.protocol.messages import Preset
+
 SessionState = Literal["starting", "running", "away", "ended", "lost"]
 """`away`: its runner has no link now. `lost`: the runner came back without it."""
-
-
-class PresetInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent that a runner found installed: `path` is the program, `note` what a person should know."""
-
-    name: str
-    label: str
-    path: str
-    note: str = ""
 
 
 class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +24,7 @@ class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     online: bool
     connected_at: float | None
     last_seen_at: float | None
-    presets: list[PresetInfo]
+    presets: list[Preset]
     sessions: int
 
 
