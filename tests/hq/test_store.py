@@ -1,0 +1,378 @@
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from agentrelay.errors import ConfigError
+from agentrelay.hq import schema
+from agentrelay.hq import store as store_module
+from agentrelay.hq.store import LOGIN_LIFE_S, LOGIN_LINK_LIFE_S, RunnerRow, SessionRow, Store, hash_secret
+from agentrelay.protocol.messages import Preset
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "hq.db"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(path: Path, clock: Clock) -> AsyncIterator[Store]:
+    opened = await Store.open(path, clock=clock)
+    yield opened
+    await opened.close()
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"not a database, for sure" * 100)
+
+
+FULL = SessionRow(
+    session_id="0123",
+    runner_id="box",
+    name="fix the tests",
+    command=["claude", "--say", 'ein "Wort" ✓'],
+    preset="claude",
+    cwd="/home/x/ü",
+    rows=50,
+    cols=132,
+    epoch="e1",
+    pid=4242,
+    state="ended",
+    created_at=1.5,
+    ended_at=2.25,
+    exit_code=3,
+    signal=None,
+    recording=False,
+    head_offset=2**62,
+    base_offset=2**61,
+)
+MINIMAL = SessionRow(
+    session_id="ff", runner_id="box", name="", command=[], rows=24, cols=80, state="starting", created_at=0.5
+)
+
+
+async def test_sessions_survive_a_restart_with_every_field(path: Path) -> None:
+    first = await Store.open(path)
+    await first.save_session(FULL)
+    await first.save_session(MINIMAL)
+    await first.close()
+    second = await Store.open(path)
+    assert await second.load_sessions() == [MINIMAL, FULL]  # oldest first
+    await second.close()
+
+
+async def test_a_session_that_was_saved_survives_a_kill(path: Path, store: Store) -> None:
+    await store.save_session(FULL)
+    other = await Store.open(path)  # the first one was never closed
+    assert await other.load_sessions() == [FULL]
+    await other.close()
+
+
+async def test_saving_a_session_again_replaces_it(store: Store) -> None:
+    await store.save_session(FULL)
+    changed = msgspec.structs.replace(FULL, name="other", command=["bash"])
+    await store.save_session(changed)
+    assert await store.load_sessions() == [changed]
+
+
+async def test_update_writes_the_named_fields_only(store: Store) -> None:
+    await store.save_session(FULL)
+    await store.save_session(MINIMAL)
+    await store.update_session("ff", state="running", command=["sh", "-c", "x"], pid=7, head_offset=9)
+    await store.update_session("ff")
+    await store.update_session("unknown", name="x")
+    changed = msgspec.structs.replace(
+        MINIMAL, state="running", command=["sh", "-c", "x"], pid=7, head_offset=9
+    )
+    assert await store.load_sessions() == [changed, FULL]
+
+
+async def test_a_deleted_session_is_gone(store: Store) -> None:
+    await store.save_session(FULL)
+    await store.save_session(MINIMAL)
+    await store.delete_session(FULL.session_id)
+    await store.delete_session("unknown")
+    assert await store.load_sessions() == [MINIMAL]
+
+
+async def test_runners_are_known_again(path: Path) -> None:
+    first = await Store.open(path)
+    row = RunnerRow(
+        runner_id="box",
+        hostname="box.local",
+        os="linux",
+        arch="x86_64",
+        version="0.1.0",
+        last_seen_at=4.5,
+        presets=[Preset(name="claude", label="Claude Code", path="/bin/claude", note="n")],
+    )
+    await first.save_runner(msgspec.structs.replace(row, version="0.0.9"))
+    await first.save_runner(row)
+    await first.save_runner(msgspec.structs.replace(row, runner_id="gone"))
+    await first.delete_runner("gone")
+    await first.close()
+    second = await Store.open(path)
+    assert await second.load_runners() == [row]
+    await second.close()
+
+
+async def test_calls_take_effect_in_the_order_they_are_made(store: Store) -> None:
+    await asyncio.gather(
+        store.save_session(MINIMAL), *(store.update_session("ff", head_offset=n) for n in range(50))
+    )
+    [row] = await store.load_sessions()
+    assert row.head_offset == 49
+
+
+async def test_a_cancelled_call_still_takes_effect(store: Store) -> None:
+    blocked = asyncio.create_task(store.load_sessions())
+    saving = asyncio.create_task(store.save_session(FULL))
+    await asyncio.sleep(0)
+    saving.cancel()
+    await blocked
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    assert await store.load_sessions() == [FULL]
+
+
+async def test_the_event_loop_goes_on_while_another_process_holds_the_database(
+    path: Path, store: Store
+) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    saving = asyncio.create_task(store.save_session(FULL))
+    done, _ = await asyncio.wait([saving], timeout=0.05)
+    assert not done
+    other.execute("COMMIT")
+    other.close()
+    await saving
+    assert await store.load_sessions() == [FULL]
+
+
+# --- logins -----------------------------------------------------------------------------------------------
+
+
+async def test_a_login_opens_until_it_expires(store: Store, clock: Clock) -> None:
+    cookie = await store.create_login()
+    assert store.check_login(cookie)
+    clock.now += LOGIN_LIFE_S - 1
+    assert store.check_login(cookie)
+    clock.now += 1
+    assert not store.check_login(cookie)
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "\x00", "\ud800", "a" * 100_000])
+async def test_anything_else_is_no_login(store: Store, cookie: str) -> None:
+    await store.create_login()
+    assert not store.check_login(cookie)
+
+
+async def test_logins_survive_a_restart_and_expired_ones_are_dropped(path: Path, clock: Clock) -> None:
+    first = await Store.open(path, clock=clock)
+    old = await first.create_login()
+    clock.now += LOGIN_LIFE_S - 5
+    fresh = await first.create_login()
+    await first.close()
+    clock.now += 10
+    second = await Store.open(path, clock=clock)
+    assert second.check_login(fresh)
+    assert not second.check_login(old)
+    await second.close()
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT count(*) FROM logins").fetchone() == (1,)
+    raw.close()
+
+
+async def test_a_revoked_login_is_refused_at_once_and_after_a_restart(path: Path, clock: Clock) -> None:
+    first = await Store.open(path, clock=clock)
+    cookie, other = await first.create_login(), await first.create_login()
+    revoking = asyncio.ensure_future(first.revoke(cookie))
+    await asyncio.sleep(0)
+    assert not first.check_login(cookie)
+    await revoking
+    await first.close()
+    second = await Store.open(path, clock=clock)
+    assert not second.check_login(cookie)
+    assert second.check_login(other)
+    await second.close()
+
+
+async def test_a_login_link_works_once(store: Store) -> None:
+    token = await store.create_login_link()
+    cookie = await store.redeem(token)
+    assert cookie is not None
+    assert cookie != token
+    assert store.check_login(cookie)
+    assert not store.check_login(token)
+    assert await store.redeem(token) is None
+
+
+async def test_a_login_link_raced_for_gives_one_login(store: Store) -> None:
+    token = await store.create_login_link()
+    cookies = await asyncio.gather(*(store.redeem(token) for _ in range(8)))
+    assert sum(cookie is not None for cookie in cookies) == 1
+
+
+async def test_a_login_link_expires(store: Store, clock: Clock) -> None:
+    token = await store.create_login_link()
+    clock.now += LOGIN_LINK_LIFE_S
+    assert await store.redeem(token) is None
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "\x00", "\ud800"])
+async def test_a_wrong_login_link_gives_nothing(store: Store, token: str) -> None:
+    await store.create_login_link()
+    assert await store.redeem(token) is None
+
+
+async def test_a_link_made_by_another_process_can_be_redeemed(
+    path: Path, store: Store, clock: Clock
+) -> None:
+    other = await Store.open(path, clock=clock)
+    token = await other.create_login_link()
+    await other.close()
+    assert await store.redeem(token) is not None
+
+
+async def test_the_oldest_logins_make_room(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MAX_LOGINS", 3)
+    cookies = []
+    for _ in range(5):
+        cookies.append(await store.create_login())
+        clock.now += 1
+    assert [store.check_login(cookie) for cookie in cookies] == [False, False, True, True, True]
+
+
+async def test_no_secret_is_in_the_files(path: Path, store: Store) -> None:
+    link = await store.create_login_link()
+    cookie = await store.redeem(link)
+    unused = await store.create_login_link()
+    assert cookie is not None
+    stored = b"".join(content(file) for file in path.parent.iterdir())
+    for secret in (link, cookie, unused):
+        assert secret.encode() not in stored
+    assert hash_secret(cookie) in stored
+
+
+# --- the file ---------------------------------------------------------------------------------------------
+
+
+async def test_its_files_are_for_the_user_only(path: Path, store: Store) -> None:
+    await store.save_session(FULL)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert modes == {"hq.db": 0o600, "hq.db-wal": 0o600, "hq.db-shm": 0o600}
+
+
+async def test_commits_are_synced(store: Store) -> None:
+    pragmas = await store._run(
+        lambda: [
+            store._connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous")
+        ]
+    )
+    assert pragmas == ["wal", 2]
+
+
+async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    overwrite(path)
+    with pytest.raises(ConfigError, match=r"cannot open the database .*hq\.db"):
+        await Store.open(path)
+
+
+async def test_a_directory_that_is_missing_is_refused(path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot open the database"):
+        await Store.open(path / "deeper")
+
+
+async def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
+    await (await Store.open(path)).close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE schema_version SET version = 99")
+    raw.close()
+    before = content(path)
+    with pytest.raises(ConfigError, match="newer AgentRelay"):
+        await Store.open(path)
+    assert content(path) == before
+
+
+async def test_an_older_file_is_migrated_once_and_keeps_its_rows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await Store.open(path)
+    await first.save_session(FULL)
+    await first.close()
+
+    def add_note(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("ALTER TABLE runners ADD COLUMN note TEXT")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", (add_note,))
+    for _ in range(2):
+        migrated = await Store.open(path)
+        assert await migrated.load_sessions() == [FULL]
+        await migrated.close()
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT version FROM schema_version").fetchone() == (2,)
+        assert "note" in [column[1] for column in raw.execute("PRAGMA table_info(runners)")]
+    raw.close()
+
+
+async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await Store.open(path)).close()
+
+    def half_way(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("ALTER TABLE runners ADD COLUMN note TEXT")
+        connection.exec_driver_sql("ALTER TABLE no_such_table ADD COLUMN note TEXT")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", (half_way,))
+    with pytest.raises(ConfigError, match="cannot open"):
+        await Store.open(path)
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT version FROM schema_version").fetchone() == (1,)
+        assert "note" not in [column[1] for column in raw.execute("PRAGMA table_info(runners)")]
+    raw.close()
+
+
+async def test_two_processes_may_create_it_at_once(path: Path) -> None:
+    stores = await asyncio.gather(*(Store.open(path) for _ in range(4)))
+    await stores[0].save_session(FULL)
+    assert await stores[3].load_sessions() == [FULL]
+    for store in stores:
+        await store.close()
+
+
+async def test_close_leaves_no_descriptor_open(path: Path) -> None:
+    def count() -> int:
+        return sum(
+            1
+            for fd in Path("/proc/self/fd").iterdir()
+            if os.path.lexists(fd) and os.readlink(fd).startswith(str(path))
+        )
+
+    opened = await Store.open(path)
+    assert count() > 0
+    await opened.close()
+    assert count() == 0
