@@ -1,0 +1,373 @@
+"""The output log of one session: a directory of segments, appended to at one end and trimmed at the other.
+
+One thread appends (the `LogWriter`'s); any thread may read meanwhile. The lock guards what both look at and
+is never held during I/O, so a stalled disk stalls only the thread that touches it.
+"""
+
+import os
+import shutil
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agentrelay.errors import LogError
+from agentrelay.hq.log.format import (
+    MAX_RECORD_DATA_BYTES,
+    SEGMENT_HEADER_BYTES,
+    End,
+    Gap,
+    Input,
+    Kind,
+    Record,
+    Resize,
+    SegmentHeader,
+    encode_record,
+    encode_record_header,
+    encode_segment_header,
+)
+from agentrelay.hq.log.reading import Extent, read_all, read_output
+from agentrelay.hq.log.recovery import Recovery, recover_segments
+from agentrelay.hq.log.segment import (
+    Segment,
+    create_segment,
+    segment_name,
+    sync_directory,
+    write_all,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """How much is kept of one session.
+
+    Attributes:
+        keep_bytes: output that is never deleted; older segments are, as soon as this much is behind them.
+        segment_bytes: size at which a new segment is begun.
+    """
+
+    keep_bytes: int = 64 << 20
+    segment_bytes: int = 16 << 20
+
+
+class SessionLog:
+    """The output log of one session.
+
+    Making one does no I/O: the directory and the first segment appear with the first record.
+
+    Attributes:
+        directory: of the segments; 0700, files 0600.
+        recovery: what recovery found; empty for a new log.
+    """
+
+    __slots__ = (
+        "_append_fd", "_cols", "_end", "_ended", "_limits", "_lock", "_output_bytes", "_rows", "_segments",
+        "directory", "epoch", "recovery", "session_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        session_id: str,
+        epoch: str,
+        rows: int,
+        cols: int,
+        limits: LogLimits | None = None,
+    ) -> None:
+        """Make the log of a new session of this size; `directory` should not exist yet."""
+        self.directory = directory
+        self.session_id = session_id
+        self.epoch = epoch
+        self.recovery = Recovery()
+        self._limits = limits or LogLimits()
+        self._lock = threading.Lock()
+        self._segments: list[Segment] = []
+        self._append_fd = -1
+        self._end = 0
+        self._output_bytes = 0
+        self._rows, self._cols = rows, cols
+        self._ended: End | None = None
+
+    @classmethod
+    def recover(
+        cls,
+        directory: Path,
+        *,
+        session_id: str,
+        epoch: str,
+        rows: int,
+        cols: int,
+        limits: LogLimits | None = None,
+    ) -> "SessionLog":
+        """Open the log of a session of an earlier run, whatever state its files are in.
+
+        The last segment is read and a torn tail is cut off, unless it was closed by END; older segments are
+        checked when they are read. Segments of another session or epoch, or without a whole header, are set
+        aside.
+
+        Args:
+            directory: need not exist.
+            session_id: whose log this is.
+            epoch: likewise.
+            rows: size to assume where the log does not tell.
+            cols: likewise.
+            limits: the default limits if None.
+
+        Raises:
+            LogError: the files cannot be read or changed (not: their content is damaged).
+        """
+        log = cls(directory, session_id=session_id, epoch=epoch, rows=rows, cols=cols, limits=limits)
+        try:
+            found = recover_segments(directory, session_id=session_id, epoch=epoch)
+        except OSError as error:
+            raise LogError(f"cannot recover the log in {directory}: {error.strerror}") from error
+        log._segments, tail, log.recovery = found
+        if tail is not None:
+            log._end, log._ended = tail.end, tail.ended
+            log._rows, log._cols = tail.rows, tail.cols
+            log._output_bytes = log._segments[-1].header.output_before_bytes + tail.output_bytes
+        return log
+
+    # What is there
+
+    @property
+    def base(self) -> int:
+        """Offset of the oldest byte that can be read; `end` where there is none."""
+        with self._lock:
+            return self._segments[0].header.first_offset if self._segments else self._end
+
+    @property
+    def end(self) -> int:
+        """Offset after the last byte (or gap) that is in the log."""
+        return self._end
+
+    @property
+    def ended(self) -> End | None:
+        """The END record, once the session is over."""
+        return self._ended
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns at `end`; after recovery of an ended log, at its last segment."""
+        return self._rows, self._cols
+
+    @property
+    def disk_bytes(self) -> int:
+        """Length of all segment files together."""
+        with self._lock:
+            return sum(segment.size_bytes for segment in self._segments)
+
+    @property
+    def oldest_us(self) -> int:
+        """When the oldest segment was begun, in unix microseconds; 0 for an empty log."""
+        with self._lock:
+            return self._segments[0].header.created_us if self._segments else 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a file descriptor is held."""
+        return self._append_fd >= 0
+
+    # Appending: one thread
+
+    def append_output(self, offset: int, data: bytes | memoryview, *, time_us: int | None = None) -> None:
+        """Append output bytes; `data` is only read during the call.
+
+        Args:
+            offset: of the first byte; must be `end`.
+            data: at most 1 MiB.
+            time_us: when they arrived, in unix microseconds; now if None.
+
+        Raises:
+            LogError: the disk refuses, or the log is over or elsewhere. The log stays readable.
+        """
+        if offset != self._end or len(data) > MAX_RECORD_DATA_BYTES:
+            raise LogError(f"the log ends at {self._end}: {len(data)} bytes at {offset} cannot follow")
+        header = encode_record_header(Kind.OUTPUT, offset, _now_us() if time_us is None else time_us, data)
+        self._append(offset, header, data, offset + len(data))
+        self._output_bytes += len(data)
+
+    def append(self, record: Resize | Input | Gap | End) -> None:
+        """Append a record of another kind. END is also synced to the disk, and closes the log.
+
+        Raises:
+            LogError: as `append_output`.
+        """
+        if record.offset != self._end:
+            raise LogError(f"the log ends at {self._end}: a record at {record.offset} cannot follow")
+        end = max(self._end, record.end) if isinstance(record, Gap) else self._end
+        self._append(record.offset, encode_record(record), b"", end)
+        if isinstance(record, Resize):
+            self._rows, self._cols = record.rows, record.cols
+        elif isinstance(record, End):
+            self._ended = record
+            self._sync()
+            self.close_file()
+
+    def _append(self, offset: int, head: bytes, data: bytes | memoryview, end: int) -> None:
+        if self._ended is not None:
+            raise LogError("the session of this log is over")
+        record_bytes = len(head) + len(data)
+        try:
+            segment = self._segment_for(record_bytes)
+            try:
+                write_all(self._append_fd, head, data)
+            except OSError:
+                os.ftruncate(self._append_fd, segment.size_bytes)
+                raise
+        except OSError as error:
+            self.close_file()
+            raise LogError(f"cannot write the log in {self.directory}: {error.strerror}") from error
+        with self._lock:
+            segment.note(offset, segment.size_bytes)
+            segment.size_bytes += record_bytes
+            self._end = end
+
+    def _segment_for(self, record_bytes: int) -> Segment:
+        """Have the segment open that takes the next record."""
+        last = self._segments[-1] if self._segments else None
+        if last is not None and (
+            last.size_bytes + record_bytes <= self._limits.segment_bytes
+            or last.size_bytes <= SEGMENT_HEADER_BYTES
+        ):
+            if self._append_fd < 0:
+                self._append_fd = os.open(last.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            return last
+        if last is None:
+            # The parent holds every session's output, so it is as private as this directory.
+            self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+        elif self._append_fd >= 0:
+            self._sync()
+            self.close_file()
+        segment, self._append_fd = create_segment(self.directory, self._next_header(last))
+        with self._lock:
+            self._segments.append(segment)
+        self._delete_surplus()
+        return segment
+
+    def _next_header(self, last: Segment | None) -> SegmentHeader:
+        serial = last.header.serial + 1 if last else 0
+        return SegmentHeader(
+            self.session_id,
+            self.epoch,
+            serial,
+            self._end,
+            self._output_bytes,
+            _now_us(),
+            self._rows,
+            self._cols,
+        )
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._append_fd)
+        except OSError as error:
+            self.close_file()
+            raise LogError(f"cannot sync the log in {self.directory}: {error.strerror}") from error
+
+    def close_file(self) -> None:
+        """Give the file descriptor back; the next append opens the file again."""
+        if self._append_fd >= 0:
+            os.close(self._append_fd)
+            self._append_fd = -1
+
+    # Deleting: the appending thread, or any once nobody appends any more
+
+    def _delete_surplus(self) -> None:
+        while len(self._segments) > 1:
+            kept = self._output_bytes - self._segments[1].header.output_before_bytes
+            if kept < self._limits.keep_bytes or not self.delete_oldest():
+                return
+
+    def delete_oldest(self) -> bool:
+        """Delete the oldest segment; of an ended log the last one too, leaving its END.
+
+        Returns:
+            Whether there was something that could be deleted.
+        """
+        with self._lock:
+            oldest = self._segments.pop(0) if len(self._segments) > 1 else None
+        if oldest is not None:
+            oldest.path.unlink(missing_ok=True)
+            return True
+        return self._delete_ended_output()
+
+    def _delete_ended_output(self) -> bool:
+        last = self._segments[-1] if self._segments else None
+        if self._ended is None or last is None or last.header.first_offset == self._end:
+            return False
+        header = self._next_header(last)
+        data = encode_segment_header(header) + encode_record(replace(self._ended, offset=self._end))
+        path = self.directory / segment_name(header.first_offset, header.serial)
+        unfinished = path.with_suffix(".new")
+        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, data)
+        finally:
+            os.close(fd)
+        unfinished.rename(path)
+        with self._lock:
+            self._segments = [Segment(path, header, len(data))]
+        last.path.unlink(missing_ok=True)
+        sync_directory(self.directory)
+        return True
+
+    def delete(self) -> None:
+        """Delete the log with its directory. Nobody may append any more.
+
+        Raises:
+            LogError: something could not be deleted.
+        """
+        self.close_file()
+        with self._lock:
+            self._segments.clear()
+        try:
+            shutil.rmtree(self.directory)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise LogError(f"cannot delete {self.directory}: {error.strerror}") from error
+
+    # Reading: any thread
+
+    def read(self, start: int, max_bytes: int) -> tuple[int, bytes]:
+        """Read output from the offset `start`, or from the next byte after it that can be read.
+
+        Reads as much as is in one piece. Calling with the end of the last answer reads on; no bytes means the
+        end of the log. A record is checked whole, so small pieces of large records cost as much as large
+        pieces: 1 MiB is a good `max_bytes`.
+
+        Returns:
+            The offset of the first byte returned (larger than `start` after a gap), and the bytes.
+
+        Raises:
+            LogError: a file cannot be read.
+        """
+        begin, data = read_output(self._extents(start), max(start, self.base), max_bytes)
+        return (begin, data) if data else (max(start, self._end), b"")
+
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Read every record from the offset `start` on.
+
+        The first is a RESIZE that gives the size in force there; spans that are missing or damaged come as
+        GAP.
+
+        Raises:
+            LogError: a file cannot be read.
+        """
+        return read_all(self._extents(start), max(start, self.base), self._end)
+
+    def _extents(self, offset: int) -> list[Extent]:
+        """Give the segments with output at `offset` or later."""
+        with self._lock:
+            firsts = [segment.header.first_offset for segment in self._segments]
+            chosen = self._segments[max(0, bisect_right(firsts, offset) - 1) :]
+            return [Extent(segment, segment.size_bytes) for segment in chosen]
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
