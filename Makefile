@@ -1,0 +1,153 @@
+# AgentRelay: `make run` runs it on this machine, `make test` tests it. `make` lists the rest.
+#
+# Needs Python 3.11, a C compiler and Node 20; everything else is installed below .venv and web/node_modules, in
+# exactly the versions of requirements/*.txt and web/package-lock.json. What is up to date is not done again.
+
+PYTHON ?= python3
+PORT ?= 8080
+export PYTHON PORT
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+COMPILED := $(wildcard agentrelay/_fastpath.*.so)
+FASTPATH_SOURCES := setup.py $(wildcard agentrelay/*.pyx agentrelay/*.pxd)
+UI := agentrelay/hq/ui/index.html
+# With its directories: removing a file changes the time of its directory.
+WEB_SOURCES := $(shell find web/src web/public 2>/dev/null) \
+	$(wildcard web/index.html web/package.json web/vite.config.ts web/tsconfig*.json)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Build
+
+.PHONY: build build-web
+build: $(VENV)/.package bin/hq bin/runner ## install what AgentRelay needs, compile it, link bin/hq and bin/runner
+
+build-web: $(UI) ## build the web UI that HQ serves
+
+$(PY):
+	@scripts/require.sh python cc
+	@echo "== creating $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.run: requirements/build.txt requirements/run.txt | $(PY)
+	@echo "== installing Python packages"
+	@$(PIP) install --quiet --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "== installing Python packages for tests and checks"
+	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.package: pyproject.toml $(FASTPATH_SOURCES) $(VENV)/.run $(if $(COMPILED),,compile)
+	@echo "== compiling AgentRelay"
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# A prerequisite that is never up to date, for when the compiled module is gone.
+.PHONY: compile
+compile:
+
+bin/hq bin/runner: | $(VENV)/.package
+	@mkdir -p bin
+	@ln -sf ../$(VENV)/bin/agentrelay-$(@F) $@
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	@scripts/require.sh node
+	@echo "== installing web packages"
+	@cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(UI): $(WEB_SOURCES) web/node_modules/.package-lock.json
+	@echo "== building the web UI"
+	@cd web && npm run --silent build
+	@touch $@
+
+## Run
+
+.PHONY: run run-hq run-runner run-web verify
+run: build build-web ## run HQ and a runner here and print a link to log in; PORT=9000 make run for another port
+	@exec $(PY) -m scripts.run_local
+
+run-hq: build build-web ## run HQ alone
+	@exec $(VENV)/bin/agentrelay-hq
+
+run-runner: build ## run a runner alone; HQ_URL, RUNNER_ID and RUNNER_TOKEN say how
+	@exec $(VENV)/bin/agentrelay-runner
+
+run-web: web/node_modules/.package-lock.json ## serve the web UI from its sources, for work on it
+	@cd web && exec npm run --silent dev
+
+verify: build ## try a running system from the outside: HQ_URL, AGENTRELAY_ADMIN_TOKEN or VERIFY="--no-login"
+	@exec $(PY) -m scripts.verify $(VERIFY)
+
+## Check
+
+.PHONY: test lint types test-python test-web test-e2e test-agents
+test: lint types test-python test-web test-e2e ## run every check and test, the browser's too
+
+lint: build $(VENV)/.dev web/node_modules/.package-lock.json ## check style and layers
+	@echo "== ruff"
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --quiet --check .
+	@echo "== cython-lint"
+	@$(VENV)/bin/cython-lint agentrelay
+	@echo "== import-linter"
+	@$(VENV)/bin/lint-imports --no-logo
+	@echo "== biome"
+	@cd web && npm run --silent lint
+
+types: build $(VENV)/.dev web/node_modules/.package-lock.json ## check types
+	@echo "== mypy"
+	@$(VENV)/bin/mypy
+	@echo "== stubtest"
+	@$(PY) -m mypy.stubtest agentrelay._fastpath
+	@echo "== tsc"
+	@cd web && npm run --silent types
+
+test-python: build $(VENV)/.dev ## test HQ, the runner and the hot path, compiled and not
+	@echo "== pytest"
+	@$(PY) -m pytest
+	@echo "== pytest, hot path in Python"
+	@AGENTRELAY_PURE=1 $(PY) -m pytest $(wildcard tests/test_fastpath*.py tests/fastpath)
+
+test-web: web/node_modules/.package-lock.json ## test the web UI's code
+	@echo "== vitest"
+	@cd web && npm run --silent test
+
+test-e2e: build build-web ## test the whole in Chromium, which is installed where it is missing and may be
+	@echo "== browser tests"
+	@chromium=$$(scripts/install_chromium.sh) && cd web && CHROMIUM=$$chromium npm run --silent test:e2e
+
+test-agents: build $(VENV)/.dev ## test with real agents; large, so apart from test
+	@$(PY) -m pytest tests/agents
+
+## Measure
+
+.PHONY: bench bench-system
+bench: build $(VENV)/.dev ## measure the hot path
+	@$(PY) -m pytest bench
+
+bench-system: build $(VENV)/.dev ## measure the whole system
+	@$(PY) -m bench.system
+
+## Look after
+
+.PHONY: lock clean
+lock: $(VENV)/.dev ## write requirements/*.txt anew after a change of pyproject.toml; UPGRADE=--upgrade for newer versions
+	@scripts/lock.sh $(PY) $(UPGRADE)
+
+clean: ## remove everything that was built or installed here
+	rm -rf $(VENV) web/node_modules agentrelay/hq/ui bin/hq bin/runner build dist ./*.egg-info
+	rm -f agentrelay/_fastpath.c agentrelay/_fastpath.html agentrelay/_fastpath.*.so
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	find agentrelay bench scripts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,239 @@
+"""Run HQ and one runner on this machine until Ctrl-C, and print a link that logs the browser in: `make run`.
+
+Both run in sessions of their own, so that Ctrl-C reaches only this program, which stops them in order: first
+the programs and their keeper (HQ still records how they ended), then the runner, then HQ. What they write
+goes to files.
+"""
+
+import asyncio
+import ctypes
+import errno
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts import local_system
+
+START_S = 60.0
+"""HQ reads its logs before it answers, and a cold disk is slow; longer than this is a fault."""
+STOP_S = 15.0
+"""A program has 5 s to end after SIGTERM; the rest is margin."""
+POLL_S = 0.05
+TAIL_LINES = 20
+PR_SET_PDEATHSIG = 1
+LOGIN_LINK = re.compile(r"https?://\S+/#login=\S+")
+# make's own and ours: no business of the programs that run in sessions. A PORT would even be taken by some.
+NOT_PASSED_ON = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT", "MFLAGS", "PORT"}
+
+
+class LocalRunError(Exception):
+    """The run cannot start or go on; the message is for the person at the terminal."""
+
+
+@dataclass
+class Part:
+    """HQ or the runner: a child process and the file that has its output."""
+
+    name: str
+    process: Process
+    log_path: Path
+
+    def output(self) -> str:
+        """Everything it has written so far."""
+        return self.log_path.read_text(errors="replace")
+
+
+def say(line: str) -> None:
+    """Print a line; a terminal that has gone away is no reason to leave processes behind."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def port_of(text: str) -> int:
+    """Give the port that PORT names.
+
+    Raises:
+        LocalRunError: it is not a port number.
+    """
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise LocalRunError(f"PORT={text} is not a port: choose a number from 1 to 65535.")
+    return int(text)
+
+
+def check_port_is_free(port: int) -> None:
+    """Raise LocalRunError if nothing can listen on 127.0.0.1:port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise LocalRunError(
+                    f"Port {port} is taken by another program. Choose another: PORT=9000 make run"
+                ) from None
+            raise LocalRunError(f"Port {port} cannot be used: {error.strerror}.") from None
+
+
+def die_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when its parent ends without having stopped it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class LocalRun:
+    """HQ and a runner on one port of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.runner_id = local_system.runner_id(port)
+        self._log_dir = local_system.ROOT / ".run" / str(port)
+        self._parts: list[Part] = []
+        self._env = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
+        self._env["RUNNER_TOKEN"] = secrets.token_urlsafe(32)
+
+    async def run(self) -> None:
+        """Start HQ, then the runner, say how to log in, and wait for one of them to end.
+
+        Raises:
+            LocalRunError: one of them ended, or did not become ready. `stop` still has to be called.
+        """
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        hq = await self._start(
+            "HQ",
+            *(local_system.command("agentrelay-hq"), "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--data-dir", str(local_system.data_dir(self.port))),
+        )
+        await self._ready("HQ", lambda: bool(LOGIN_LINK.search(hq.output())) and self._runners() is not None)
+        say(f"HQ      http://127.0.0.1:{self.port} (its output: {hq.log_path})")
+
+        runner = await self._start(
+            "The runner",
+            *(local_system.command("agentrelay-runner"), "--runner-id", self.runner_id),
+            *("--hq-url", f"ws://127.0.0.1:{self.port}/ws/runner"),
+        )
+        await self._ready("The runner", lambda: bool(self._runners()))
+        say(f"runner  {self.runner_id} (its output: {runner.log_path})")
+
+        link = LOGIN_LINK.search(hq.output())
+        say(f"\nOpen this to log in (it works once):\n\n  {link and link[0]}\n\nCtrl-C stops everything.")
+        ends = [asyncio.create_task(part.process.wait()) for part in self._parts]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        self._check_alive()
+
+    async def stop(self) -> None:
+        """End the sessions and everything that was started."""
+        if len(self._parts) > 1:
+            say("Ending the sessions")
+            await self._stop_keeper()
+        for part in reversed(self._parts):
+            if part.process.returncode is None:
+                part.process.terminate()
+                await self._ended(part.process)
+        say("Stopped")
+
+    async def _start(self, name: str, *command: str) -> Part:
+        log_path = self._log_dir / f"{Path(command[0]).name}.log"
+        # The link in it opens HQ, if only once.
+        fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        with os.fdopen(fd, "wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=STDOUT,
+                env=self._env,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        part = Part(name, process, log_path)
+        self._parts.append(part)
+        return part
+
+    async def _ready(self, name: str, is_ready: Callable[[], bool]) -> None:
+        try:
+            async with asyncio.timeout(START_S):
+                while not await asyncio.to_thread(is_ready):
+                    self._check_alive()
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise LocalRunError(f"{name} was not ready after {START_S:.0f} s.{self._last_lines()}") from None
+
+    def _runners(self) -> int | None:
+        """How many runners are online, None while HQ is not ready to say."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer:
+                runners: int = json.load(answer)["runners"]
+                return runners
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return None
+
+    def _check_alive(self) -> None:
+        for part in self._parts:
+            if part.process.returncode is not None:
+                raise LocalRunError(f"{part.name} ended by itself.{self._last_lines(part)}")
+
+    def _last_lines(self, part: Part | None = None) -> str:
+        part = part or self._parts[-1]
+        lines = part.output().splitlines()[-TAIL_LINES:]
+        return "".join(f"\n  {line}" for line in ["Its last lines:", *lines])
+
+    async def _stop_keeper(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(local_system.command("agentrelay-runner"), "--stop", "--runner-id", self.runner_id),
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            env=self._env,
+            start_new_session=True,
+        )
+        if await self._ended(process) != 0:
+            say("The keeper may still run, see above.")
+
+    async def _ended(self, process: Process) -> int:
+        """Wait for a process that was told to end, and kill it if it takes too long."""
+        try:
+            async with asyncio.timeout(STOP_S):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            return await process.wait()
+
+
+async def main() -> int:
+    """Run until a signal or a failure; gives the exit status."""
+    try:
+        port = port_of(os.environ.get("PORT") or str(local_system.DEFAULT_PORT))
+        check_port_is_free(port)
+    except LocalRunError as error:
+        say(str(error))
+        return 1
+
+    local = LocalRun(port)
+    running = asyncio.create_task(local.run())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        say("")
+        return 0
+    except LocalRunError as error:
+        say(str(error))
+        return 1
+    finally:
+        await local.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
