@@ -1,0 +1,147 @@
+"""Archive: the output logs of all sessions of this HQ, and what connects each to its session."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from agentrelay.hq.log.budget import LogBudget
+from agentrelay.hq.log.recording import Recording
+from agentrelay.hq.log.session_log import SessionLog
+from agentrelay.hq.log.writer import LogWriter
+from agentrelay.hq.session import Session
+
+log = logging.getLogger("agentrelay.hq")
+
+TOTAL_BYTES = 32 << 30
+"""Most disk space of all logs together; output of sessions that ended longest ago goes first."""
+
+CLOSE_S = 5.0
+"""How long HQ waits for the disk when it stops."""
+
+
+class LogRecorder:
+    """The output log of one session, as the session sees it.
+
+    Args:
+        log: its files.
+        recording: its place in the log writer; None once the session is over.
+    """
+
+    def __init__(self, log: SessionLog, recording: Recording | None) -> None:
+        self.log = log
+        self.recording = recording
+
+    @property
+    def logged(self) -> int:
+        """Offset before which everything is in the log."""
+        return self.recording.logged if self.recording is not None else self.log.end
+
+    @property
+    def base(self) -> int:
+        """Offset of the oldest byte in the log."""
+        return self.log.base
+
+    def wake(self) -> None:
+        """There is output behind `logged` in the ring."""
+        if self.recording is not None:
+            self.recording.wake()
+
+    def resized(self, *, rows: int, cols: int) -> None:
+        """Record a size."""
+        if self.recording is not None:
+            self.recording.resized(rows=rows, cols=cols)
+
+    def took_input(self, viewer: str, n_bytes: int) -> None:
+        """Record that a viewer typed, not what."""
+        if self.recording is not None:
+            self.recording.typed(viewer, n_bytes)
+
+    def gap(self, session: Session, stop: int) -> None:
+        """Record that the bytes before `stop` are lost; the session's ring goes on there."""
+        if self.recording is not None:
+            self.recording.gap(stop, session.writable_ring())
+
+    def ended(self, *, exit_code: int | None, signal: int | None) -> None:
+        """Record the end."""
+        if self.recording is not None:
+            self.recording.ended(exit_code=exit_code, signal=signal)
+
+    async def read(self, start: int, max_bytes: int) -> tuple[int, bytes]:
+        """Give `(offset, bytes)` from `start`, or from the first byte after it that is there; b"" at the end.
+
+        Raises:
+            LogError: a file cannot be read.
+        """
+        return await asyncio.to_thread(self.log.read, start, max_bytes)
+
+
+class Archive:
+    """All output logs, one directory each below `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._budget = LogBudget(TOTAL_BYTES)
+        self._writer = LogWriter(self._budget)
+
+    def start(self) -> None:
+        """Start writing; needs the running loop."""
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Write what is waiting; a disk that does not answer for 5 s is not waited for."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._writer.close()
+        except TimeoutError:
+            log.warning("the disk did not take the last output within %.0f s", CLOSE_S)
+
+    def open(self, session: Session) -> LogRecorder:
+        """Begin the log of a session, before its first byte."""
+        files = SessionLog(
+            self._path(session),
+            session_id=session.session_id,
+            epoch=session.epoch,
+            rows=session.rows,
+            cols=session.cols,
+        )
+        return self._follow(session, files)
+
+    async def reopen(self, session: Session) -> LogRecorder:
+        """Open the log of a session of an earlier HQ; the session goes on where the log ends.
+
+        Raises:
+            LogError: its files cannot be read.
+        """
+        files = await asyncio.to_thread(
+            SessionLog.recover,
+            self._path(session),
+            session_id=session.session_id,
+            epoch=session.epoch,
+            rows=session.rows,
+            cols=session.cols,
+        )
+        session.head = files.end
+        self._budget.add(files)
+        if session.over:
+            return LogRecorder(files, None)
+        return self._follow(session, files)
+
+    def delete(self, recorder: LogRecorder) -> None:
+        """Delete the log of a session that nobody writes any more.
+
+        Raises:
+            LogError: something could not be deleted.
+        """
+        self._budget.remove(recorder.log)
+        recorder.log.delete()
+
+    def _follow(self, session: Session, files: SessionLog) -> LogRecorder:
+        ring = session.writable_ring()
+        ring.keep = files.end
+        recording = self._writer.follow(
+            files, ring, on_logged=session.on_logged, on_failed=session.on_recording_failed
+        )
+        return LogRecorder(files, recording)
+
+    def _path(self, session: Session) -> Path:
+        return self._directory / session.session_id

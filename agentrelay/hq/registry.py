@@ -1,0 +1,478 @@
+"""Registry: every runner and session HQ knows, and what happens to them as links come and go."""
+
+import asyncio
+import logging
+import shlex
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agentrelay.errors import RunnerAway, StartFailed, UnknownRunner, UnknownSession
+from agentrelay.hq.archive import Archive, LogRecorder
+from agentrelay.hq.events import EventHub
+from agentrelay.hq.info import RunnerInfo, SessionInfo
+from agentrelay.hq.runner_link import RunnerLink
+from agentrelay.hq.session import Session, State
+from agentrelay.hq.store import RunnerRow, SessionRow, Store
+from agentrelay.protocol import pace
+from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, new_session_id
+from agentrelay.protocol.messages import Exited, Held, Register, Start, Started, StartNotDone, StartSession
+
+log = logging.getLogger("agentrelay.hq")
+
+START_S = 20.0
+"""How long a runner may take to start a program."""
+
+SETTLE_S = 0.1
+"""How often active sessions are looked after: small acks, stalled viewers, idle memory."""
+
+
+class Runner:
+    """One runner; `link` is None while it is away."""
+
+    def __init__(self, row: RunnerRow, registry: "Registry") -> None:
+        self.row = row
+        self.link: RunnerLink | None = None
+        self.connected_at: float | None = None
+        self._registry = registry
+
+    def describe(self) -> RunnerInfo:
+        """Give what the outside may know of it."""
+        row = self.row
+        return RunnerInfo(
+            runner_id=row.runner_id,
+            hostname=row.hostname,
+            os=row.os,
+            arch=row.arch,
+            version=row.version,
+            online=self.link is not None,
+            connected_at=self.connected_at,
+            last_seen_at=row.last_seen_at,
+            presets=row.presets,
+            sessions=sum(
+                session.runner_id == row.runner_id and not session.over
+                for session in self._registry.sessions.values()
+            ),
+        )
+
+
+class _Starting(NamedTuple):
+    session: Session
+    link: RunnerLink
+    started: "asyncio.Future[None]"
+
+
+class Registry:
+    """All runners and sessions of this HQ; open it with `load`.
+
+    Attributes:
+        runners: by id, every one that has ever registered.
+        sessions: by id, every one that has not been deleted.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        events: EventHub,
+        archive: Archive,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.runners: dict[RunnerId, Runner] = {}
+        self.sessions: dict[SessionId, Session] = {}
+        self._store = store
+        self._events = events
+        self._archive = archive
+        self._clock = clock
+        self._starting: dict[SessionId, _Starting] = {}
+        self._active: dict[Session, None] = {}
+        self._unforgotten: set[Session] = set()  # over, and still held by their runners
+        self._settling: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def load(self) -> None:
+        """Know every runner and session again after a restart."""
+        for runner_row in await self._store.load_runners():
+            self.runners[RunnerId(runner_row.runner_id)] = Runner(runner_row, self)
+        for row in await self._store.load_sessions():
+            session = self._make_session(
+                session_id=SessionId(row.session_id),
+                runner_id=RunnerId(row.runner_id),
+                name=row.name,
+                command=row.command,
+                preset=row.preset,
+                cwd=row.cwd,
+                rows=row.rows,
+                cols=row.cols,
+                recording=row.recording,
+                created_at=row.created_at,
+            )
+            session.epoch = Epoch(row.epoch)
+            session.pid = row.pid
+            session.ended_at = row.ended_at
+            session.exit_code = row.exit_code
+            session.signal = row.signal
+            state = State(row.state)
+            # No link has come yet. A program that was being started either runs or not: its runner will tell.
+            session.state = state if state in (State.ENDED, State.LOST) else State.AWAY
+            session.head = row.head_offset
+            if row.recording:
+                session.recorder = await self._archive.reopen(session)
+            self.sessions[session.session_id] = session
+
+    async def close(self) -> None:
+        """Stop looking after sessions and finish what was begun."""
+        if self._settling is not None:
+            self._settling.cancel()
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    # Looking things up
+
+    def runner(self, runner_id: str) -> Runner:
+        """Give a runner.
+
+        Raises:
+            UnknownRunner: none of this id has ever registered.
+        """
+        runner = self.runners.get(RunnerId(runner_id))
+        if runner is None:
+            raise UnknownRunner(f"there is no runner {runner_id[:64]!r}")
+        return runner
+
+    def session(self, session_id: str) -> Session:
+        """Give a session.
+
+        Raises:
+            UnknownSession: there is none of this id.
+        """
+        session = self.sessions.get(SessionId(session_id))
+        if session is None:
+            raise UnknownSession(f"there is no session {session_id[:64]!r}")
+        return session
+
+    def describe_runners(self) -> list[RunnerInfo]:
+        """Give what the outside may know of all runners."""
+        return [runner.describe() for runner in self.runners.values()]
+
+    def describe_sessions(self) -> list[SessionInfo]:
+        """Give what the outside may know of all sessions, oldest first."""
+        return [session.describe() for session in self.sessions.values()]
+
+    # What people ask for
+
+    async def start_session(self, runner_id: str, wish: StartSession) -> Session:
+        """Start a session and wait until its program runs.
+
+        It goes on also when whoever asked for it does not wait.
+
+        Raises:
+            UnknownRunner: no runner of this id has ever registered.
+            RunnerAway: it has no link, or lost it meanwhile.
+            StartFailed: the program could not be started, and why.
+        """
+        runner = self.runner(runner_id)
+        link = self._link_of(runner)
+        session = self._make_session(
+            session_id=new_session_id(),
+            runner_id=RunnerId(runner_id),
+            name=wish.name or _name(wish),
+            command=wish.command or [],
+            preset=wish.preset,
+            cwd=wish.cwd,
+            rows=wish.rows,
+            cols=wish.cols,
+            recording=wish.recording,
+            created_at=self._clock(),
+        )
+        started = asyncio.get_running_loop().create_future()
+        self.sessions[session.session_id] = session
+        self._starting[session.session_id] = _Starting(session, link, started)
+        try:
+            await self._store.save_session(_row(session))
+            if runner.link is not link:
+                raise _away(runner_id)
+            stream = link.open_stream(session, limit=pace.WINDOW_BYTES)
+            link.send_start(
+                Start(
+                    session_id=session.session_id,
+                    stream=stream,
+                    limit=pace.WINDOW_BYTES,
+                    command=wish.command,
+                    preset=wish.preset,
+                    cwd=wish.cwd,
+                    env=wish.env,
+                    rows=wish.rows,
+                    cols=wish.cols,
+                )
+            )
+            async with asyncio.timeout(START_S):
+                await asyncio.shield(started)
+        except TimeoutError:
+            self._abandon(session, link)
+            raise StartFailed(
+                "start_failed", f"runner {runner_id} did not answer in {START_S:.0f} s"
+            ) from None
+        except BaseException:
+            if session.state is State.STARTING or session.state is State.LOST:
+                self._abandon(session, link)
+            raise
+        finally:
+            self._starting.pop(session.session_id, None)
+        return session
+
+    def delete_session(self, session_id: str) -> str:
+        """End a session that runs ("stopping"), or remove one that has ended, with its log ("deleted").
+
+        Raises:
+            UnknownSession: there is none of this id.
+        """
+        session = self.session(session_id)
+        if not session.over and session.state is not State.LOST:
+            session.stop()
+            return "stopping"
+        self._remove(session)
+        if isinstance(session.recorder, LogRecorder):
+            self._archive.delete(session.recorder)
+        return "deleted"
+
+    def _remove(self, session: Session) -> None:
+        del self.sessions[session.session_id]
+        self._active.pop(session, None)
+        for follower in list(session.followers):
+            follower.on_trouble("session_over", "the session has been removed")
+            session.detach(follower)
+        self._run(self._store.delete_session(session.session_id))
+        self._events.publish("session_removed", {"session_id": session.session_id})
+
+    def _abandon(self, session: Session, link: RunnerLink) -> None:
+        """Forget a session that did not come about; should it run after all, its runner holds it."""
+        stream = link.stream_of(session.session_id)
+        if stream is not None:
+            link.close_stream(stream)
+            link.send_stop(stream)
+        if session.session_id in self.sessions:
+            self._remove(session)
+
+    # What runners tell
+
+    def link_up(self, link: RunnerLink, register: Register) -> list[tuple[Session, int, int, int]]:
+        """Take a registered link; gives each session that goes on with the runner's base, head and input."""
+        runner_id = link.runner_id
+        row = RunnerRow(
+            runner_id=runner_id,
+            hostname=register.hostname,
+            os=register.os,
+            arch=register.arch,
+            version=register.version,
+            last_seen_at=self._clock(),
+            presets=register.presets,
+        )
+        runner = self.runners.setdefault(runner_id, Runner(row, self))
+        runner.row = row
+        if runner.link is not None:
+            log.info("runner %s has a newer link; the older one is closed", runner_id)
+            runner.link.fence()
+            self._fail_starts(runner.link)
+        runner.link = link
+        runner.connected_at = self._clock()
+        self._run(self._store.save_runner(row))
+        going_on = []
+        for held in register.sessions:
+            session = self._claim(runner_id, held)
+            if session is not None:
+                going_on.append((session, held.base, held.head, held.input))
+        held_ids = {held.session_id for held in register.sessions}
+        for session in self.sessions.values():
+            if session.runner_id == runner_id and session.session_id not in held_ids:
+                session.on_runner_without_it()
+        self._events.publish("runner", runner.describe())
+        log.info("runner %s is connected with %d sessions", runner_id, len(going_on))
+        return going_on
+
+    def _claim(self, runner_id: RunnerId, held: Held) -> Session | None:
+        """Give the session that a runner holds; None for one that is to be forgotten."""
+        session = self.sessions.get(SessionId(held.session_id))
+        if session is None:
+            # HQ has lost its data, or gave up on a start that succeeded: better a session too many.
+            return self._adopt(runner_id, held)
+        if session.runner_id != runner_id:
+            log.warning("runner %s holds session %s of %s", runner_id, held.session_id, session.runner_id)
+            return None
+        if session.over:
+            return None
+        if session.epoch != held.epoch:
+            if session.epoch:
+                log.warning("session %s has come back as another one", held.session_id)
+                return None
+            session.epoch = Epoch(held.epoch)
+        session.pid = held.pid
+        return session
+
+    def _adopt(self, runner_id: RunnerId, held: Held) -> Session:
+        log.warning("runner %s holds session %s, which HQ did not know", runner_id, held.session_id)
+        session = self._make_session(
+            session_id=SessionId(held.session_id),
+            runner_id=runner_id,
+            name=PurePath(held.command[0]).name if held.command else "session",
+            command=held.command,
+            preset=None,
+            cwd=held.cwd,
+            rows=held.rows,
+            cols=held.cols,
+            recording=True,
+            created_at=self._clock(),
+        )
+        session.epoch = Epoch(held.epoch)
+        session.pid = held.pid
+        session.state = State.AWAY
+        session.recorder = self._archive.open(session)
+        self.sessions[session.session_id] = session
+        self._run(self._store.save_session(_row(session)))
+        return session
+
+    def link_down(self, link: RunnerLink) -> None:
+        """Mark a runner as away."""
+        runner = self.runners.get(link.runner_id)
+        if runner is None or runner.link is not link:
+            return
+        runner.link = None
+        self._fail_starts(link)
+        runner.row = msgspec.structs.replace(runner.row, last_seen_at=self._clock())
+        self._run(self._store.save_runner(runner.row))
+        self._events.publish("runner", runner.describe())
+
+    def program_started(self, link: RunnerLink, message: Started) -> None:
+        """Go on with whoever waits for a program to run."""
+        starting = self._starting.get(SessionId(message.session_id))
+        if starting is None or starting.link is not link or starting.started.done():
+            return
+        session = starting.session
+        session.command = message.command
+        session.cwd = message.cwd
+        session.rows, session.cols = message.rows, message.cols
+        stream = link.stream_of(session.session_id)
+        if stream is None:
+            return
+        if session.recording:
+            session.epoch = Epoch(message.epoch)
+            session.recorder = self._archive.open(session)
+        session.start(
+            epoch=Epoch(message.epoch), pid=message.pid, link=link, stream=stream, limit=pace.WINDOW_BYTES
+        )
+        starting.started.set_result(None)
+
+    def program_not_started(self, link: RunnerLink, message: StartNotDone) -> None:
+        """Tell whoever waits for a program that it could not be started."""
+        starting = self._starting.get(SessionId(message.session_id))
+        if starting is not None and starting.link is link and not starting.started.done():
+            starting.started.set_exception(StartFailed(message.code, message.message))
+
+    def program_exited(self, session: Session, message: Exited) -> None:
+        """End a session; the runner may forget it once the log has all of it."""
+        session.on_exited(exit_code=message.exit_code, signal=message.signal)
+        self._unforgotten.add(session)
+        self._session_active(session)
+
+    def _forget_if_logged(self, session: Session) -> None:
+        if session.acked >= session.head:
+            self._unforgotten.discard(session)
+            link = self.runners[session.runner_id].link
+            if link is not None:
+                link.send_forget(session.session_id)
+
+    def _link_of(self, runner: Runner) -> RunnerLink:
+        if runner.link is None:
+            raise _away(runner.row.runner_id)
+        return runner.link
+
+    def _fail_starts(self, link: RunnerLink) -> None:
+        for starting in self._starting.values():
+            if starting.link is link and not starting.started.done():
+                starting.started.set_exception(_away(link.runner_id))
+
+    # Looking after sessions
+
+    def _make_session(self, **facts: Any) -> Session:
+        return Session(changed=self._session_changed, active=self._session_active, **facts)
+
+    def _session_changed(self, session: Session) -> None:
+        if session.session_id not in self.sessions or session.state is State.STARTING:
+            return
+        self._events.publish("session", session.describe())
+        self._run(
+            self._store.update_session(
+                session.session_id,
+                name=session.name,
+                command=session.command,
+                cwd=session.cwd,
+                rows=session.rows,
+                cols=session.cols,
+                state=session.state.value,
+                epoch=session.epoch,
+                pid=session.pid,
+                ended_at=session.ended_at,
+                exit_code=session.exit_code,
+                signal=session.signal,
+                head_offset=session.head,
+            )
+        )
+
+    def _session_active(self, session: Session) -> None:
+        self._active[session] = None
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        for session in list(self._active):
+            if session in self._unforgotten:
+                self._forget_if_logged(session)
+            if session.settle():
+                del self._active[session]
+        if self._active:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that nobody waits for; a failure is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the store failed: %s", error)
+
+
+def _away(runner_id: str) -> RunnerAway:
+    return RunnerAway(f"runner {runner_id} is not connected")
+
+
+def _name(wish: StartSession) -> str:
+    if wish.preset:
+        return wish.preset
+    if wish.command:
+        return PurePath(wish.command[0]).name or shlex.join(wish.command)[:200]
+    return "shell"
+
+
+def _row(session: Session) -> SessionRow:
+    return SessionRow(
+        session_id=session.session_id,
+        runner_id=session.runner_id,
+        name=session.name,
+        command=session.command,
+        rows=session.rows,
+        cols=session.cols,
+        state=session.state.value,
+        created_at=session.created_at,
+        preset=session.preset,
+        cwd=session.cwd,
+        epoch=session.epoch,
+        pid=session.pid,
+        recording=session.recording,
+    )

@@ -1,0 +1,285 @@
+"""Runner link: HQ's end of the one WebSocket of a runner (docs/protocol.md section 3).
+
+Output frames go from the receive buffer into the rings of their sessions without Python per frame; everything
+else on a link is rare and goes through here message by message.
+"""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from agentrelay import fastpath
+from agentrelay.errors import ProtocolError
+from agentrelay.fastpath import MuxReceiver
+from agentrelay.hq.session import Session
+from agentrelay.protocol import mux, resume
+from agentrelay.protocol.ids import RunnerId, SessionId, StreamId, is_runner_id
+from agentrelay.protocol.messages import (
+    Error,
+    Exited,
+    Forget,
+    LinkGap,
+    Message,
+    Register,
+    Registered,
+    Resumed,
+    Start,
+    Started,
+    StartNotDone,
+    StreamResize,
+    StreamSignal,
+    decode_from_runner,
+    encode,
+)
+from agentrelay.protocol.messages import Stop as StopMessage
+from agentrelay.transport.endpoint import POLICY_VIOLATION, Endpoint
+
+log = logging.getLogger("agentrelay.hq")
+
+REGISTER_S = 10.0
+REPLACED = 4000
+"""Close code for a link whose runner has a newer one."""
+
+
+class LinkOwner(Protocol):
+    """Who knows the runners and sessions; the registry."""
+
+    def link_up(self, link: "RunnerLink", register: Register) -> list[tuple[Session, int, int, int]]:
+        """Take a registered link; gives each session that goes on with the runner's base, head and input."""
+
+    def link_down(self, link: "RunnerLink") -> None:
+        """The link is gone."""
+
+    def program_started(self, link: "RunnerLink", message: Started) -> None:
+        """A program runs."""
+
+    def program_not_started(self, link: "RunnerLink", message: StartNotDone) -> None:
+        """A program could not be started."""
+
+    def program_exited(self, session: Session, message: Exited) -> None:
+        """A program has exited; all its output is here."""
+
+
+class RunnerLink:
+    """One link, from its upgrade to its end.
+
+    Attributes:
+        runner_id: set by `register`.
+        version: of AgentRelay on the runner.
+    """
+
+    def __init__(self, endpoint: Endpoint, owner: LinkOwner, *, hq_version: str) -> None:
+        self.runner_id = RunnerId("")
+        self._endpoint = endpoint
+        self._owner = owner
+        self._hq_version = hq_version
+        self._mux: MuxReceiver[Session] = MuxReceiver(
+            masked=True, max_payload_bytes=mux.MAX_LINK_PAYLOAD_BYTES
+        )
+        self._streams: dict[StreamId, Session] = {}
+        self._next_stream = 1
+        self._registered = False
+        self._fenced = False
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(REGISTER_S, self._not_registered)
+        endpoint.handler = self
+        endpoint.receive_fast = self._receive_fast
+
+    # Receiving
+
+    def _receive_fast(self, buf: bytearray, start: int, end: int) -> tuple[int, int]:
+        pos, status = self._mux.receive(buf, start, end)
+        for session in self._mux.take_touched():
+            session.on_output()
+        if status == fastpath.OVERFLOW:
+            raise ProtocolError("bad_message", "OUTPUT past the limit that was given")
+        return pos, status
+
+    def on_binary(self, data: memoryview) -> None:
+        """Take a mux frame that is not OUTPUT of an open stream."""
+        if self._fenced:
+            return
+        frame = mux.unpack(data)
+        if frame.kind == mux.Kind.INPUT_ACK:
+            session = self._streams.get(frame.stream)
+            offset = mux.unpack_offset(frame.data)
+            if session is not None:
+                session.on_input_applied(offset)
+        elif frame.kind != mux.Kind.OUTPUT:
+            raise ProtocolError("bad_message", f"a runner does not send mux frames of kind {frame.kind}")
+
+    def on_text(self, text: bytes) -> None:
+        """Take a control message."""
+        if self._fenced:
+            return
+        try:
+            message = decode_from_runner(text)
+            if not self._registered:
+                if not isinstance(message, Register):
+                    raise ProtocolError("bad_message", "the first message of a link has to be register")
+                self._register(message)
+                return
+        except ProtocolError as error:
+            self._say(Error(code=error.code, message=str(error)))
+            if self._registered:
+                return
+            raise
+        match message:
+            case Started():
+                self._owner.program_started(self, message)
+            case StartNotDone(stream=stream):
+                self.close_stream(StreamId(stream))
+                self._owner.program_not_started(self, message)
+            case LinkGap(stream=stream, from_=start, to=stop):
+                self._gap(StreamId(stream), start, stop)
+            case Exited(stream=stream):
+                self._exited(StreamId(stream), message)
+            case Error(code=code, message=text_for_people):
+                log.warning("runner %s: %s (%s)", self.runner_id, text_for_people, code)
+
+    def on_text_too_big(self, n_bytes: int) -> None:
+        """Say why the connection is closed."""
+        self._say(Error(code="too_large", message=f"a control message of {n_bytes} bytes"))
+
+    def on_writable(self) -> None:
+        """Nothing waits for this: what HQ sends to runners is small."""
+
+    def on_closed(self, code: int, reason: str) -> None:
+        """Let the sessions go on without the link."""
+        self._patience.cancel()
+        if self._registered:
+            log.info("link of runner %s closed: %s %s", self.runner_id, code, reason)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        streams, self._streams = self._streams, {}
+        for stream in streams:
+            self._mux.close(stream)
+        for session in streams.values():
+            session.on_link_lost(self)
+        if self._registered and not self._fenced:
+            self._owner.link_down(self)
+        self._fenced = True
+
+    def fence(self) -> None:
+        """Give way to a newer link of the same runner: nothing that still arrives here counts."""
+        if not self._fenced:
+            self._registered = False
+            self._let_go()
+            self._endpoint.close(REPLACED, "a newer link of this runner has taken over")
+
+    def _not_registered(self) -> None:
+        if not self._registered:
+            self._say(Error(code="timeout", message=f"no register within {REGISTER_S:.0f} s"))
+            self._endpoint.close(POLICY_VIOLATION, "no register in time")
+
+    def _register(self, message: Register) -> None:
+        if not is_runner_id(message.runner_id):
+            raise ProtocolError("bad_message", "a runner id is 1 to 64 characters of A-Z a-z 0-9 . _ -")
+        if message.protocol != 1:
+            raise ProtocolError("bad_message", f"this HQ speaks protocol 1, the runner {message.protocol}")
+        self._patience.cancel()
+        self._registered = True
+        self.runner_id = RunnerId(message.runner_id)
+        going_on = self._owner.link_up(self, message)
+        resumed = [self._resume(session, base, head, applied) for session, base, head, applied in going_on]
+        self._say(Registered(runner_id=self.runner_id, hq_version=self._hq_version, sessions=resumed))
+        for each, (session, *_) in zip(resumed, going_on, strict=True):
+            stream = StreamId(each.stream)
+            session.resume(link=self, stream=stream, acked=each.acked, limit=each.limit)
+
+    def _resume(self, session: Session, base: int, head: int, applied: int) -> Resumed:
+        plan = resume.plan(held=session.head, base=base, head=head)
+        if plan.gap is not None:
+            session.on_gap(*plan.gap)
+        session.resume_input(applied)
+        limit = session.limit()
+        stream = self.open_stream(session, limit=limit)
+        self._mux.skip(stream, plan.skip_bytes)
+        return Resumed(
+            session_id=session.session_id,
+            stream=stream,
+            from_=plan.from_,
+            acked=session.acked,
+            limit=limit,
+            input=session.input.sent,
+        )
+
+    def _gap(self, stream: StreamId, start: int, stop: int) -> None:
+        session = self._streams.get(stream)
+        if session is None:
+            return
+        if start != session.head or stop < start:
+            raise ProtocolError(
+                "bad_message", f"a gap from {start} to {stop} in a stream that is at {session.head}"
+            )
+        session.on_gap(start, stop)
+        self._mux.close(stream)
+        self._mux.open(stream, session.writable_ring(), session)
+        self._mux.set_limit(stream, session.limit())
+
+    def _exited(self, stream: StreamId, message: Exited) -> None:
+        session = self._streams.get(stream)
+        if session is None:
+            return
+        if message.offset != session.head:
+            log.error("session %s ended at %d, HQ has %d", session.session_id, message.offset, session.head)
+        self.close_stream(stream)
+        self._owner.program_exited(session, message)
+
+    # Streams
+
+    def open_stream(self, session: Session, *, limit: int) -> StreamId:
+        """Open a stream that carries `session`, up to `limit`."""
+        stream = StreamId(self._next_stream)
+        self._next_stream += 1
+        self._streams[stream] = session
+        self._mux.open(stream, session.writable_ring(), session)
+        self._mux.set_limit(stream, limit)
+        return stream
+
+    def close_stream(self, stream: StreamId) -> None:
+        """Take nothing more for a stream."""
+        if self._streams.pop(stream, None) is not None:
+            self._mux.close(stream)
+
+    def stream_of(self, session_id: SessionId) -> StreamId | None:
+        """Give the stream that carries a session on this link."""
+        for stream, session in self._streams.items():
+            if session.session_id == session_id:
+                return stream
+        return None
+
+    # Sending
+
+    def send_start(self, message: Start) -> None:
+        """Ask the runner to start a program."""
+        self._say(message)
+
+    def send_forget(self, session_id: SessionId) -> None:
+        """Tell the runner that it need not hold a session any longer."""
+        self._say(Forget(session_id=session_id))
+
+    def send_input(self, stream: StreamId, data: bytes) -> None:
+        """Send one INPUT frame."""
+        self._endpoint.send_frame(fastpath.pack_frame(mux.Kind.INPUT, stream, data, None))
+
+    def send_ack(self, stream: StreamId, acked: int, limit: int) -> None:
+        """Send one ACK frame."""
+        self._mux.set_limit(stream, limit)
+        self._endpoint.send_frame(fastpath.pack_frame(mux.Kind.ACK, stream, mux.pack_ack(acked, limit), None))
+
+    def send_resize(self, stream: StreamId, *, rows: int, cols: int) -> None:
+        """Ask for another size of the PTY."""
+        self._say(StreamResize(stream=stream, rows=rows, cols=cols))
+
+    def send_signal(self, stream: StreamId, name: str) -> None:
+        """Ask for a signal to the foreground process group."""
+        self._say(StreamSignal(stream=stream, name=name))
+
+    def send_stop(self, stream: StreamId) -> None:
+        """Ask for the end of the program."""
+        self._say(StopMessage(stream=stream))
+
+    def _say(self, message: Message) -> None:
+        self._endpoint.send_text(encode(message))

@@ -1,0 +1,139 @@
+"""Server: HQ put together, and the one process that runs it."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+import uvicorn
+import uvloop
+
+import agentrelay
+from agentrelay.errors import ConfigError
+from agentrelay.hq.archive import Archive
+from agentrelay.hq.auth import Auth
+from agentrelay.hq.config import HqConfig, login_link
+from agentrelay.hq.datadir import DataDir
+from agentrelay.hq.events import EventHub
+from agentrelay.hq.http import make_app
+from agentrelay.hq.metrics import Metrics
+from agentrelay.hq.registry import Registry
+from agentrelay.hq.sockets import Sockets
+from agentrelay.hq.store import Store
+from agentrelay.transport.takeover import takeover
+
+log = logging.getLogger("agentrelay.hq")
+
+GOODBYE_S = 3
+"""How long connections may take to end when HQ stops."""
+
+
+@dataclass(frozen=True)
+class Hq:
+    """Everything an HQ is made of; `http` gets it whole."""
+
+    config: HqConfig
+    store: Store
+    auth: Auth
+    events: EventHub
+    registry: Registry
+    metrics: Metrics
+
+
+def run(config: HqConfig) -> None:
+    """Run an HQ until SIGINT or SIGTERM.
+
+    Raises:
+        ConfigError: the data directory or the port cannot be used; nothing was started.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    with DataDir.acquire(config.data_dir) as data_dir:
+        uvloop.run(_serve(config, data_dir))
+
+
+async def _serve(config: HqConfig, data_dir: DataDir) -> None:
+    store = await Store.open(data_dir.database)
+    archive = Archive(data_dir.path / "sessions")
+    archive.start()
+    events = EventHub(
+        lambda: {"runners": registry.describe_runners(), "sessions": registry.describe_sessions()}
+    )
+    registry = Registry(store=store, events=events, archive=archive)
+    metrics = Metrics(registry.describe_runners, registry.describe_sessions)
+    auth = Auth.from_config(config, store.check_login)
+    hq = Hq(config, store, auth, events, registry, metrics)
+    try:
+        # Every session is known again before the port opens, so /health cannot say 200 too early.
+        await registry.load()
+        sockets = Sockets(auth=auth, registry=registry, version=agentrelay.__version__)
+        server = _Server(
+            uvicorn.Config(
+                make_app(hq),
+                host=config.host,
+                port=config.port,
+                http=takeover(sockets.route),
+                ws="none",
+                loop="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GOODBYE_S,
+            )
+        )
+        await server.serve_hq(hq, data_dir)
+    finally:
+        await registry.close()
+        await archive.close()
+        await store.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with our signals, our words and open event streams closed before it waits for them."""
+
+    async def serve_hq(self, hq: Hq, data_dir: DataDir) -> None:
+        """Serve until a signal."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, hq)
+        sockets = _listen(hq.config)
+        port = sockets[0].getsockname()[1]
+        url = hq.config.url(port)
+        for warning in hq.config.warnings():
+            log.warning("%s", warning)
+        with contextlib.suppress(asyncio.CancelledError):
+            serving = loop.create_task(self._serve(sockets))
+            data_dir.announce(url)
+            log.info("HQ %s serves %s, data in %s", agentrelay.__version__, url, data_dir.path)
+            if sys.stdout.isatty():
+                await _print_login_link(hq, url)
+            await serving
+
+    def _stop(self, hq: Hq) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        hq.events.close()
+
+
+async def _print_login_link(hq: Hq, url: str) -> None:
+    """Show the person at the terminal how to get in; never into a log file."""
+    if hq.auth.login_required:
+        url = login_link(url, await hq.store.create_login_link())
+    print(f"\n  Open {url}\n", flush=True)
+
+
+def _listen(config: HqConfig) -> list[socket.socket]:
+    try:
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        listener = socket.create_server((config.host, config.port), family=family, backlog=1024)
+    except OSError as error:
+        where = f"{config.host}:{config.port}"
+        raise ConfigError(f"cannot listen on {where}: {error.strerror}; choose another --port") from error
+    return [listener]
+
+
+__all__ = ["Hq", "run"]
