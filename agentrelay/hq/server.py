@@ -58,11 +58,9 @@ async def _serve(config: HqConfig, data_dir: DataDir) -> None:
     store = await Store.open(data_dir.database)
     archive = Archive(data_dir.path / "sessions")
     archive.start()
-    events = EventHub(
-        lambda: {"runners": registry.describe_runners(), "sessions": registry.describe_sessions()}
-    )
+    events = EventHub()
     registry = Registry(store=store, events=events, archive=archive)
-    metrics = Metrics(registry.describe_runners, registry.describe_sessions)
+    metrics = Metrics(registry)
     auth = Auth.from_config(config, store.check_login)
     hq = Hq(config, store, auth, events, registry, metrics)
     try:
