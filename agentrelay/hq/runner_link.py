@@ -8,9 +8,11 @@ import asyncio
 import logging
 from typing import Protocol
 
+import agentrelay
 from agentrelay import fastpath
 from agentrelay.errors import ProtocolError
 from agentrelay.fastpath import MuxReceiver
+from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.session import Session
 from agentrelay.protocol import mux, resume
 from agentrelay.protocol.ids import RunnerId, SessionId, StreamId, is_runner_id
@@ -68,11 +70,11 @@ class RunnerLink:
         version: of AgentRelay on the runner.
     """
 
-    def __init__(self, endpoint: Endpoint, owner: LinkOwner, *, hq_version: str) -> None:
+    def __init__(self, endpoint: Endpoint, owner: LinkOwner, metrics: Metrics) -> None:
         self.runner_id = RunnerId("")
         self._endpoint = endpoint
         self._owner = owner
-        self._hq_version = hq_version
+        self._metrics = metrics
         self._mux: MuxReceiver[Session] = MuxReceiver(
             masked=True, max_payload_bytes=mux.MAX_LINK_PAYLOAD_BYTES
         )
@@ -88,7 +90,9 @@ class RunnerLink:
     # Receiving
 
     def _receive_fast(self, buf: bytearray, start: int, end: int) -> tuple[int, int]:
+        before = self._mux.output_bytes
         pos, status = self._mux.receive(buf, start, end)
+        self._metrics.output_bytes += self._mux.output_bytes - before
         for session in self._mux.take_touched():
             session.on_output()
         if status == fastpath.OVERFLOW:
@@ -165,6 +169,7 @@ class RunnerLink:
         """Give way to a newer link of the same runner: nothing that still arrives here counts."""
         if not self._fenced:
             self._registered = False
+            self._metrics.links_replaced += 1
             self._let_go()
             self._endpoint.close(REPLACED, "a newer link of this runner has taken over")
 
@@ -180,10 +185,11 @@ class RunnerLink:
             raise ProtocolError("bad_message", f"this HQ speaks protocol 1, the runner {message.protocol}")
         self._patience.cancel()
         self._registered = True
+        self._metrics.links += 1
         self.runner_id = RunnerId(message.runner_id)
         going_on = self._owner.link_up(self, message)
         resumed = [self._resume(session, base, head, applied) for session, base, head, applied in going_on]
-        self._say(Registered(runner_id=self.runner_id, hq_version=self._hq_version, sessions=resumed))
+        self._say(Registered(runner_id=self.runner_id, hq_version=agentrelay.__version__, sessions=resumed))
         for each, (session, *_) in zip(resumed, going_on, strict=True):
             stream = StreamId(each.stream)
             session.resume(link=self, stream=stream, acked=each.acked, limit=each.limit)
@@ -191,7 +197,7 @@ class RunnerLink:
     def _resume(self, session: Session, base: int, head: int, applied: int) -> Resumed:
         plan = resume.plan(held=session.head, base=base, head=head)
         if plan.gap is not None:
-            session.on_gap(*plan.gap)
+            self._lost(session, *plan.gap)
         session.resume_input(applied)
         limit = session.limit()
         stream = self.open_stream(session, limit=limit)
@@ -213,10 +219,15 @@ class RunnerLink:
             raise ProtocolError(
                 "bad_message", f"a gap from {start} to {stop} in a stream that is at {session.head}"
             )
-        session.on_gap(start, stop)
+        self._lost(session, start, stop)
         self._mux.close(stream)
         self._mux.open(stream, session.writable_ring(), session)
         self._mux.set_limit(stream, session.limit())
+
+    def _lost(self, session: Session, start: int, stop: int) -> None:
+        self._metrics.gaps += 1
+        self._metrics.gap_bytes += stop - start
+        session.on_gap(start, stop)
 
     def _exited(self, stream: StreamId, message: Exited) -> None:
         session = self._streams.get(stream)
@@ -262,6 +273,7 @@ class RunnerLink:
 
     def send_input(self, stream: StreamId, data: bytes) -> None:
         """Send one INPUT frame."""
+        self._metrics.input_bytes += len(data)
         self._endpoint.send_frame(fastpath.pack_frame(mux.Kind.INPUT, stream, data, None))
 
     def send_ack(self, stream: StreamId, acked: int, limit: int) -> None:

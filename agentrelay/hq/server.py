@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
@@ -50,6 +51,8 @@ def run(config: HqConfig) -> None:
         ConfigError: the data directory or the port cannot be used; nothing was started.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for library in ("uvicorn", "websockets"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     with DataDir.acquire(config.data_dir) as data_dir:
         uvloop.run(_serve(config, data_dir))
 
@@ -66,7 +69,7 @@ async def _serve(config: HqConfig, data_dir: DataDir) -> None:
     try:
         # Every session is known again before the port opens, so /health cannot say 200 too early.
         await registry.load()
-        sockets = Sockets(auth=auth, registry=registry, version=agentrelay.__version__)
+        sockets = Sockets(auth=auth, registry=registry, metrics=metrics)
         server = _Server(
             uvicorn.Config(
                 make_app(hq),
@@ -90,7 +93,7 @@ async def _serve(config: HqConfig, data_dir: DataDir) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with our signals, our words and open event streams closed before it waits for them."""
+    """uvicorn's server, which on a signal also ends the event streams that it would wait for."""
 
     async def serve_hq(self, hq: Hq, data_dir: DataDir) -> None:
         """Serve until a signal."""
@@ -102,13 +105,17 @@ class _Server(uvicorn.Server):
         url = hq.config.url(port)
         for warning in hq.config.warnings():
             log.warning("%s", warning)
-        with contextlib.suppress(asyncio.CancelledError):
-            serving = loop.create_task(self._serve(sockets))
-            data_dir.announce(url)
-            log.info("HQ %s serves %s, data in %s", agentrelay.__version__, url, data_dir.path)
-            if sys.stdout.isatty():
-                await _print_login_link(hq, url)
-            await serving
+        serving = loop.create_task(self.serve(sockets))
+        data_dir.announce(url)
+        log.info("HQ %s serves %s, data in %s", agentrelay.__version__, url, data_dir.path)
+        if sys.stdout.isatty():
+            await _print_login_link(hq, url)
+        await serving
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the event loop, whose handlers `serve_hq` has set."""
+        yield
 
     def _stop(self, hq: Hq) -> None:
         if self.should_exit:

@@ -11,6 +11,7 @@ from functools import partial
 
 from agentrelay.errors import ProtocolError, RequestError, UnknownRunner, UnknownSession
 from agentrelay.hq.auth import Auth, Refused
+from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.registry import Registry
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import Session
@@ -27,10 +28,10 @@ FIRST_MESSAGE_S = 10.0
 class Sockets:
     """Routes upgrades; give `route` to `takeover`."""
 
-    def __init__(self, *, auth: Auth, registry: Registry, version: str) -> None:
+    def __init__(self, *, auth: Auth, registry: Registry, metrics: Metrics) -> None:
         self._auth = auth
         self._registry = registry
-        self._version = version
+        self._metrics = metrics
 
     def route(self, request: UpgradeRequest) -> Refusal | Callable[[Endpoint], None]:
         """Refuse a request for a WebSocket, or give what makes its endpoint work."""
@@ -56,7 +57,7 @@ class Sockets:
         return Refusal(404, "Not found", "there is no WebSocket at this path")
 
     def _accept_link(self, endpoint: Endpoint) -> None:
-        RunnerLink(endpoint, self._registry, hq_version=self._version)
+        RunnerLink(endpoint, self._registry, self._metrics)
 
     def _accept_starter(self, runner_id: str, endpoint: Endpoint) -> None:
         async def first(text: bytes) -> Viewer:
@@ -64,7 +65,7 @@ class Sockets:
             if not isinstance(message, StartSession):
                 raise ProtocolError("bad_message", "the first message on this socket has to be start_session")
             session = await self._registry.start_session(runner_id, message)
-            viewer = Viewer(endpoint, session)
+            viewer = Viewer(endpoint, session, self._metrics)
             if endpoint.open:
                 viewer.begin(message.session_id)
             return viewer
@@ -76,7 +77,7 @@ class Sockets:
             message = decode_from_viewer(text)
             if not isinstance(message, Attach):
                 raise ProtocolError("bad_message", "the first message on this socket has to be attach")
-            viewer = Viewer(endpoint, session)
+            viewer = Viewer(endpoint, session, self._metrics)
             await viewer.attach(message)
             return viewer
 

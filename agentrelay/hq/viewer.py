@@ -14,6 +14,7 @@ from msgspec import UNSET
 from agentrelay import fastpath
 from agentrelay.errors import LogError, NotInControl, ProtocolError, RequestError, SessionOver
 from agentrelay.hq import rendering
+from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.session import Session
 from agentrelay.protocol.messages import (
     Ack,
@@ -69,11 +70,12 @@ class Viewer:
         moved_s: when `position` last moved, or when it first had something to move over.
     """
 
-    def __init__(self, endpoint: Endpoint, session: Session) -> None:
+    def __init__(self, endpoint: Endpoint, session: Session, metrics: Metrics) -> None:
         self.viewer_id = f"v{next(_ids)}"
         self.moved_s = 0.0
         self._endpoint = endpoint
         self._session = session
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._cursor = 0
         self._acked: int | None = None
@@ -98,6 +100,7 @@ class Viewer:
         self.moved_s = self._loop.time()
         session.attach(self)
         session.take_control(self)
+        self._metrics.attaches += 1
         self._say(
             SessionStarted(
                 session_id=session.session_id,
@@ -132,6 +135,7 @@ class Viewer:
         if not self._endpoint.open:
             return
         session.attach(self)
+        self._metrics.attaches += 1
         if (
             wish.rows is not None
             and wish.cols is not None
@@ -234,6 +238,7 @@ class Viewer:
                 self._endpoint.abort()
                 return
         self._cursor = stop
+        self._metrics.viewer_bytes += stop - start
         frame_bytes = len(header) + stop - start
         if written < frame_bytes:
             with ring.view(start, stop) as payload:
@@ -280,9 +285,11 @@ class Viewer:
             return
         self._endpoint.send_frame(fastpath.frame_header(len(data)) + data)
         self._cursor += len(data)
+        self._metrics.viewer_bytes += len(data)
         self.moved_s = self._loop.time()
 
     async def _resync(self) -> None:
+        self._metrics.resyncs += 1
         snapshot = await rendering.snapshot(self._session)
         if self._attached:
             self._restart(Resync, snapshot.offset, snapshot.data)

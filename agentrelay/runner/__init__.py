@@ -1,4 +1,1 @@
-"""The runner: the daemon on a machine that runs agents, and the keeper beside it.
-
-What the keeper needs of this package is importable without the rest.
-"""
+"""Runner: the daemon that runs agents on one machine, and the keeper that holds their terminals."""
