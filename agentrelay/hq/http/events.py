@@ -1,0 +1,47 @@
+"""The event stream over HTTP: `GET /api/events` for an `EventSource` in the browser."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from agentrelay.hq.auth import Allowed
+from agentrelay.hq.http.openapi import gives
+from agentrelay.hq.http.parts import Hq, HqParts
+
+_EVENT_STREAM = "text/event-stream"
+
+router = APIRouter(tags=["events"])
+
+
+@router.get(
+    "/api/events",
+    summary="Follow what happens",
+    responses=gives(200, "Server-sent events.", _EVENT_STREAM),
+)
+async def follow_events(request: Request, hq: Hq) -> Response:
+    """Follow runners and sessions as server-sent events.
+
+    The first event is `snapshot` with all runners and sessions; then come `runner`, `session`,
+    `runner_removed` and `session_removed`. With `Last-Event-ID` the stream goes on behind that event, or
+    begins with a new snapshot where that is no longer possible.
+    """
+    return StreamingResponse(
+        _stream(request, hq),
+        media_type=_EVENT_STREAM,
+        headers={"x-accel-buffering": "no"},  # nginx would hold events back
+    )
+
+
+async def _stream(request: Request, hq: HqParts) -> AsyncIterator[bytes]:
+    def snapshot() -> dict[str, object]:
+        return {
+            "runners": list(hq.registry.describe_runners()),
+            "sessions": list(hq.registry.describe_sessions()),
+        }
+
+    async for chunk in hq.events.subscribe(snapshot, request.headers.get("last-event-id")):
+        # A login that has ended since the stream began ends the stream, at the next keep-alive at the latest.
+        if not isinstance(hq.auth.check_http("GET", request.url.path, request.scope["headers"]), Allowed):
+            return
+        yield chunk

@@ -1,0 +1,116 @@
+"""The OpenAPI document: paths from the routes, schemas from the very structs that are encoded and decoded.
+
+A route says what it takes and gives with `takes` and `gives`; nothing is described twice.
+"""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+import agentrelay
+from agentrelay.hq.auth import LOGIN_COOKIE
+from agentrelay.hq.http.problems import PROBLEM_TYPE, Problem
+
+JSON = "application/json"
+Answers = dict[int | str, dict[str, Any]]
+
+_REF = "#/components/schemas/{name}"
+_DESCRIPTION = """\
+Mission control for command-line coding agents. Terminals themselves are WebSockets, described in
+docs/protocol.md. Times are unix seconds, offsets are counts of output bytes since a session started."""
+
+_structs: dict[str, type] = {"Problem": Problem}
+_problems = {
+    "400": "The body is not JSON, or the request has not exactly one Host header.",
+    "401": "Not logged in, or the wrong token.",
+    "403": "The wrong Host, or with a login cookie the wrong Origin.",
+    "404": "There is nothing of this id.",
+    "409": "Not possible now: the runner is not connected, or the program has ended.",
+    "413": "The body is too large.",
+    "422": "A parameter or field is wrong, or the program could not be started; `code` says which.",
+    "429": "Too many for now; Retry-After says when to try again, in seconds.",
+    "500": "HQ failed.",
+}
+
+
+def gives(status: int, text: str, answer: type | str | None = None, *, problems: str = "") -> Answers:
+    """Describe the answers of a route, for its `responses=`.
+
+    Args:
+        status: of the good answer.
+        text: what the good answer is.
+        answer: the struct it holds as JSON, or the media type of something else; None: it has no body.
+        problems: further statuses that may be answered, separated by spaces.
+    """
+    good: dict[str, Any] = {"description": text}
+    if isinstance(answer, str):
+        good["content"] = {answer: {"schema": {"type": "string"}}}
+    elif answer is not None:
+        good["content"] = {JSON: {"schema": _reference(answer)}}
+    answers: Answers = {str(status): good}
+    return answers | {each: _problem(each) for each in f"400 401 403 500 {problems}".split()}
+
+
+def takes(*bodies: type | str, open_to_all: bool = False) -> dict[str, Any]:
+    """Describe the request of a route, for its `openapi_extra=`.
+
+    Args:
+        bodies: the structs it takes as JSON, and media types of something else.
+        open_to_all: it needs no login.
+    """
+    extra: dict[str, Any] = {"security": []} if open_to_all else {}
+    content: dict[str, Any] = {
+        body: {"schema": {"type": "string", "format": "binary"}} for body in bodies if isinstance(body, str)
+    }
+    schemas = [_reference(body) for body in bodies if not isinstance(body, str)]
+    if schemas:
+        content[JSON] = {"schema": schemas[0] if len(schemas) == 1 else {"oneOf": schemas}}
+    if content:
+        extra["requestBody"] = {"required": True, "content": content}
+    return extra
+
+
+def describe(app: FastAPI) -> bytes:
+    """Make the document of an app, as JSON."""
+    document = get_openapi(
+        title="AgentRelay HQ",
+        version=agentrelay.__version__,
+        description=_DESCRIPTION,
+        routes=app.routes,
+    )
+    _, schemas = msgspec.json.schema_components(_structs.values(), ref_template=_REF)
+    document["components"] = {
+        "schemas": _portable(schemas),
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "The admin token."},
+            "login": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": LOGIN_COOKIE,
+                "description": "Set by POST /api/login. Needs HQ's own Origin wherever something changes.",
+            },
+        },
+    }
+    document["security"] = [{"bearer": []}, {"login": []}]
+    return msgspec.json.encode(document)
+
+
+def _reference(struct: type) -> dict[str, str]:
+    _structs[struct.__name__] = struct
+    return {"$ref": _REF.format(name=struct.__name__)}
+
+
+def _problem(status: str) -> dict[str, Any]:
+    return {"description": _problems[status], "content": {PROBLEM_TYPE: {"schema": _reference(Problem)}}}
+
+
+def _portable(schema: Any) -> Any:
+    r"""Write patterns as JSON Schema has them: Python's \A and \Z are ^ and $ there."""
+    if isinstance(schema, dict):
+        return {
+            key: value.replace(r"\A", "^").replace(r"\Z", "$") if key == "pattern" else _portable(value)
+            for key, value in schema.items()
+        }
+    return [_portable(each) for each in schema] if isinstance(schema, list) else schema

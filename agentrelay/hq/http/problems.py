@@ -1,0 +1,123 @@
+"""Every error that leaves HQ over HTTP, as `application/problem+json` (RFC 9457).
+
+What went wrong in a request is raised as `HttpProblem` or as one of `agentrelay.errors`; here it becomes a
+document. The `type` is always `about:blank`; programs go by `status` and `code`, people by `detail`.
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from agentrelay.errors import (
+    AgentRelayError,
+    LimitReached,
+    NotInControl,
+    ProtocolError,
+    RequestError,
+    RunnerAway,
+    SessionOver,
+    StartFailed,
+    UnknownRunner,
+    UnknownSession,
+)
+
+log = logging.getLogger("agentrelay.hq.http")
+
+PROBLEM_TYPE = "application/problem+json"
+
+# Why 422 for a start that failed: what the runner could not do is what the request asked for.
+_STATUS: dict[type[AgentRelayError], int] = {
+    UnknownRunner: 404,
+    UnknownSession: 404,
+    RunnerAway: 409,
+    SessionOver: 409,
+    NotInControl: 409,
+    StartFailed: 422,
+    ProtocolError: 422,
+    LimitReached: 429,
+}
+
+_UNEXPECTED = "HQ failed while it answered; its log has the details."
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A problem document. `code` says it for programs; `detail` is a sentence for people."""
+
+    title: str
+    status: int
+    detail: str = ""
+    code: str = ""
+
+
+class HttpProblem(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(
+        self, status: int, detail: str, *, code: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.headers = headers
+
+
+def problem(
+    status: int, detail: str, *, code: str = "", headers: Mapping[str, str] | None = None
+) -> Response:
+    """Make the answer for a problem. `detail` may hold anything a peer sent."""
+    document = Problem(
+        title=HTTPStatus(status).phrase, status=status, detail=_printable(detail), code=_printable(code)
+    )
+    return Response(msgspec.json.encode(document), status, headers, PROBLEM_TYPE)
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Make `app` answer every exception with a problem document; those nobody expects are `unexpected`."""
+    app.add_exception_handler(HttpProblem, _on_http_problem)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_bad_parameter)
+    app.add_exception_handler(AgentRelayError, _on_agentrelay_error)
+
+
+def unexpected(error: Exception) -> Response:
+    """Log an exception that nobody expected, and make an answer that says nothing about it."""
+    log.error("a request failed", exc_info=error)
+    return problem(500, _UNEXPECTED, code="internal")
+
+
+async def _on_http_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HttpProblem)  # noqa: S101 - registered for this type only
+    return problem(error.status, str(error), code=error.code, headers=error.headers)
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    """Answer what the framework raises: 404 and 405 of its router."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
+    details = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    detail = details.get(error.status_code, str(error.detail))
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+async def _on_bad_parameter(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
+    # The value that was wrong is not repeated: it can be a megabyte, or nothing that JSON can hold.
+    said = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
+    return problem(422, "; ".join(said), code="bad_parameter")
+
+
+async def _on_agentrelay_error(_request: Request, error: Exception) -> Response:
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
+    if status is None:
+        return unexpected(error)
+    code = error.code if isinstance(error, RequestError | ProtocolError) else ""
+    return problem(status, str(error), code=code, headers={"retry-after": "1"} if status == 429 else None)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

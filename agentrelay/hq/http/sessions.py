@@ -1,0 +1,226 @@
+"""Sessions over HTTP: start, list, look at, type into, signal and end them."""
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from agentrelay.hq.http.body import read_json
+from agentrelay.hq.http.openapi import JSON, gives, takes
+from agentrelay.hq.http.parts import Hq, Render
+from agentrelay.hq.http.problems import HttpProblem
+from agentrelay.hq.info import ScreenInfo, SessionInfo
+from agentrelay.protocol.messages import MAX_TEXT_BYTES, Cols, Name, Rows, Signal, StartSession
+
+MAX_OUTPUT_BYTES = 4 << 20
+"""Most that one answer of `/output` holds: it is in memory as a whole."""
+
+MAX_START_BYTES = MAX_TEXT_BYTES - 4_096
+"""A start has to fit into one control message of the link, with room for what HQ adds."""
+
+_RAW = "application/octet-stream"
+_OFFSET_HEADER = "X-AgentRelay-Offset"
+
+Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
+
+router = APIRouter(prefix="/api/sessions", tags=["sessions"])
+
+
+class SessionList(msgspec.Struct, frozen=True):
+    """Every session that has not been removed, oldest first."""
+
+    sessions: list[SessionInfo]
+
+
+class NewSession(StartSession, kw_only=True):
+    """What to start and where. Without `command` and `preset`: the user's login shell."""
+
+    runner_id: str
+
+
+class SessionChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What to change; fields that are missing or null stay as they are."""
+
+    name: Name | None = None
+    rows: Rows | None = None
+    cols: Cols | None = None
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """What to type: text, sent as UTF-8, or any bytes in base64. Exactly one of the two."""
+
+    data: str | None = None
+    data_base64: str | None = None
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """The program is being told to end."""
+
+    status: Literal["stopping"] = "stopping"
+
+
+def _json(answer: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(answer), status, headers, JSON)
+
+
+@router.get("", summary="List sessions", responses=gives(200, "All sessions.", SessionList))
+async def list_sessions(hq: Hq) -> Response:
+    """Give every session, oldest first."""
+    return _json(SessionList(list(hq.registry.describe_sessions())))
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Start a session",
+    responses=gives(201, "The session; its program runs.", SessionInfo, problems="404 409 413 422 429"),
+    openapi_extra=takes(NewSession),
+)
+async def start_session(request: Request, hq: Hq) -> Response:
+    """Start a program on a runner and wait until it runs."""
+    wish = await read_json(request, NewSession, max_bytes=MAX_START_BYTES)
+    session = await hq.registry.start_session(wish.runner_id, wish)
+    info = session.describe()
+    return _json(info, 201, {"location": f"/api/sessions/{info.session_id}"})
+
+
+@router.get(
+    "/{session_id}",
+    summary="Get a session",
+    responses=gives(200, "The session.", SessionInfo, problems="404 422"),
+)
+async def get_session(session_id: str, hq: Hq) -> Response:
+    """Give one session."""
+    return _json(hq.registry.session(session_id).describe())
+
+
+@router.patch(
+    "/{session_id}",
+    summary="Rename or resize a session",
+    responses=gives(200, "The session as it is now.", SessionInfo, problems="404 409 413 422"),
+    openapi_extra=takes(SessionChange),
+)
+async def change_session(session_id: str, request: Request, hq: Hq) -> Response:
+    """Change a session's name or the size of its PTY."""
+    session = hq.registry.session(session_id)
+    change = await read_json(request, SessionChange)
+    now = session.describe()
+    if change.rows is not None or change.cols is not None:
+        # First, because it is what can fail; a change is made whole or not at all.
+        session.resize(rows=change.rows or now.rows, cols=change.cols or now.cols)
+    if change.name is not None:
+        session.rename(change.name)
+    return _json(session.describe())
+
+
+@router.delete(
+    "/{session_id}",
+    summary="End or remove a session",
+    responses={
+        **gives(202, "The program is being told to end.", Stopping, problems="404 422"),
+        "204": {"description": "The session had ended; it and its log are removed."},
+    },
+    status_code=202,
+)
+async def delete_session(session_id: str, hq: Hq) -> Response:
+    """End the program of a session, or remove a session that has ended.
+
+    The program gets SIGHUP and SIGTERM, and SIGKILL after 5 s; its session stays, ended.
+    """
+    status = hq.registry.delete_session(session_id)
+    return _json(Stopping(), 202) if status == "stopping" else Response(status_code=204)
+
+
+@router.post(
+    "/{session_id}/input",
+    status_code=204,
+    summary="Type into a session",
+    responses=gives(204, "Taken.", problems="404 409 413 422 429"),
+    openapi_extra=takes(Input, _RAW),
+)
+async def send_input(session_id: str, request: Request, hq: Hq) -> Response:
+    """Send input as if typed: JSON, or raw bytes as application/octet-stream."""
+    session = hq.registry.session(session_id)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _RAW:
+        data = await request.body()
+    else:
+        data = _input_bytes(await read_json(request, Input))
+    if data:
+        session.send_input(data)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{session_id}/signal",
+    status_code=204,
+    summary="Send a signal",
+    responses=gives(204, "Sent.", problems="404 409 413 422"),
+    openapi_extra=takes(Signal),
+)
+async def send_signal(session_id: str, request: Request, hq: Hq) -> Response:
+    """Send a signal to the session's foreground process group."""
+    session = hq.registry.session(session_id)
+    session.send_signal((await read_json(request, Signal)).name)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/{session_id}/screen",
+    summary="Look at a session's screen",
+    responses=gives(200, "The screen, as JSON or as text.", ScreenInfo, problems="404 422"),
+)
+async def get_screen(
+    session_id: str, request: Request, hq: Hq, format: Annotated[Literal["json", "text"], Query()] = "json"
+) -> Response:
+    """Render a session's screen as it is now."""
+    render: Render = request.app.state.render
+    screen = await render(hq.registry.session(session_id))
+    if format == "text":
+        text = "".join(f"{row}\n" for row in screen.text)
+        return Response(text, headers={_OFFSET_HEADER: str(screen.offset)}, media_type="text/plain")
+    return _json(screen)
+
+
+@router.get(
+    "/{session_id}/output",
+    summary="Read a session's output",
+    responses=gives(
+        200, f"Raw output; {_OFFSET_HEADER} is the offset of its first byte.", _RAW, problems="404 422"
+    ),
+)
+async def get_output(
+    session_id: str,
+    hq: Hq,
+    start: Annotated[Offset, Query(alias="from")] = 0,
+    stop: Annotated[Offset | None, Query(alias="to")] = None,
+) -> Response:
+    """Read output bytes from `from` up to `to`, possibly only the first part of them.
+
+    An empty body is the end, for now or, once the session has ended, for good. Where bytes before `from` are
+    no longer kept the answer starts at the oldest that are, and says so in its offset.
+    """
+    session = hq.registry.session(session_id)
+    if stop is None:
+        wanted_bytes = MAX_OUTPUT_BYTES
+    elif stop >= start:
+        wanted_bytes = min(MAX_OUTPUT_BYTES, stop - start)
+    else:
+        raise HttpProblem(422, f"`to` is {stop}, which is before `from`, {start}.", code="bad_parameter")
+    offset, data = await session.read_output(start, wanted_bytes) if wanted_bytes else (start, b"")
+    if stop is not None:
+        data = data[: max(0, stop - offset)]
+    return Response(data, headers={_OFFSET_HEADER: str(offset)}, media_type=_RAW)
+
+
+def _input_bytes(wish: Input) -> bytes:
+    if (wish.data is None) == (wish.data_base64 is None):
+        raise HttpProblem(422, "Give either `data` or `data_base64`.", code="bad_parameter")
+    if wish.data is not None:
+        return wish.data.encode()
+    try:
+        return base64.b64decode(wish.data_base64 or "", validate=True)
+    except binascii.Error as error:
+        raise HttpProblem(422, f"`data_base64` is not base64: {error}.", code="bad_parameter") from None
