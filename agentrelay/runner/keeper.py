@@ -371,6 +371,8 @@ def main() -> None:
     line, `ready` or what is wrong. After that it keeps nothing it was started with but its log, on standard
     error.
     """
+    if os.fork():
+        os._exit(0)  # nobody's child: who started it need not reap it, and may end first
     directory = RunnerDirectory(int(sys.argv[1]), "")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -5,9 +5,9 @@ sends it on follows the ring at its own pace. Input waits in a bounded queue unt
 ever blocks.
 
 **When a session is over.** The keeper tells that the command has exited; what it wrote before may still be in
-the PTY. The session is over when the PTY says that nobody has it open any more. But a process that the command
-left in the background can keep it open for ever: then the session is over once the PTY is empty, and stays so
-for `GRACE_S`. What such a process writes later is not part of the session.
+the PTY. The session is over when the PTY says that nobody has it open any more. But a process that the
+command left in the background can keep it open for ever: then the session is over once the PTY is empty, and
+stays so for `GRACE_S`. What such a process writes later is not part of the session.
 
 **Input is applied at most once.** How many bytes are in the PTY is noted in the ring's memory, where it
 survives this process, before they are written: a process killed in between may lose the input of its last
@@ -15,6 +15,7 @@ write, up to `WRITE_BYTES`, but never types a line twice.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -25,7 +26,7 @@ import time
 from collections import deque
 from typing import NamedTuple, Protocol
 
-from agentrelay.fastpath import ByteRing, HoldPolicy
+from agentrelay.fastpath import FREE, ByteRing, HoldPolicy
 
 log = logging.getLogger("agentrelay.runner")
 
@@ -130,6 +131,7 @@ class PtySession:
         self._input: deque[bytes] = deque()
         self._input_bytes = 0
         self._skip_input_bytes = 0
+        self._over = asyncio.Event()
         self._update_reading()
 
     # --- following --------------------------------------------------------------------------------
@@ -163,6 +165,14 @@ class PtySession:
         self._drop_input()
         self._update_reading()
 
+    def discard(self, sink: Sink) -> None:
+        """Read on to the end and keep nothing, for nobody will want it; `sink` is told of the end."""
+        self._sink = sink
+        self.limit = None
+        self.acked = self.ring.keep = FREE
+        self._drop_input()
+        self._update_reading()
+
     def take_ack(self, acked: int, limit: int) -> None:
         """Forget what is safe, and read up to `limit`."""
         self.acked = max(self.acked, min(acked, self.ring.head))
@@ -170,7 +180,7 @@ class PtySession:
         self.limit = limit
         self._update_reading()
         if self.exit is not None:
-            # What stood in the way of the end may have been the limit, and an empty PTY never becomes readable.
+            # It may have been the limit that stood before the end, and an empty PTY never becomes readable.
             self._loop.call_soon(self._drain)
 
     # --- output -----------------------------------------------------------------------------------
@@ -264,11 +274,16 @@ class PtySession:
     def _finish(self) -> None:
         if not self.over:
             self.over = True
+            self._over.set()
             self._cancel_timers()
             self._drop_input()
             self._update_reading()
             if self._sink is not None:
                 self._sink.on_over()
+
+    async def wait_over(self) -> None:
+        """Wait until the session is over."""
+        await self._over.wait()
 
     def close(self) -> None:
         """Let go of everything: HQ has what there was."""
@@ -373,6 +388,12 @@ class PtySession:
         """Set the size; the kernel tells the foreground process group."""
         if not self._closed:
             fcntl.ioctl(self.master, termios.TIOCSWINSZ, _WINDOW_SIZE.pack(rows, cols, 0, 0))
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal the command's process group, if there is no keeper to do it; nothing once it has exited."""
+        if self.exit is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.facts.pid, number)
 
     def signal_foreground(self, number: signal.Signals) -> None:
         """Send a signal to the foreground process group of the terminal; nothing if there is none."""

@@ -1,0 +1,430 @@
+"""The runner's end of the link: register, resume, streams, fair sending (docs/protocol.md section 3).
+
+Every session that has output to send stands in one queue. Whoever is first packs one frame's worth into the
+send buffer and goes to the end, until the buffer is full or nobody waits; then the buffer is sent. While the
+socket takes no more nobody packs: the bytes wait in their rings, and who fills his ring is not read any more.
+"""
+
+import asyncio
+import logging
+import os
+import platform
+import signal
+import socket
+from collections import deque
+from collections.abc import Sequence
+
+import agentrelay
+from agentrelay.errors import ProtocolError, StartFailed
+from agentrelay.fastpath import MAX_LINK_PAYLOAD_BYTES, MUX_HEADER_BYTES, MaskSource, pack_frame, pack_output
+from agentrelay.protocol import mux
+from agentrelay.protocol.messages import (
+    MAX_TEXT_BYTES,
+    Error,
+    Exited,
+    Forget,
+    Held,
+    HqMessage,
+    LinkGap,
+    Message,
+    Preset,
+    Register,
+    Registered,
+    Resumed,
+    Start,
+    Started,
+    StartNotDone,
+    Stop,
+    StreamResize,
+    StreamSignal,
+    decode_from_hq,
+    encode,
+)
+from agentrelay.runner.pty import PtySession
+from agentrelay.runner.sessions import Sessions
+from agentrelay.transport.endpoint import GOING_AWAY, Endpoint
+
+log = logging.getLogger("agentrelay.runner")
+
+PROTOCOL = 1
+
+SEND_BYTES = 256 << 10
+"""Size of the send buffer: what one `send` can take, and all of ours that ever waits in the transport."""
+
+FRAME_BYTES = MAX_LINK_PAYLOAD_BYTES - MUX_HEADER_BYTES
+"""What a session packs before the next has its turn: one full frame."""
+
+_FRAME_ROOM = MAX_LINK_PAYLOAD_BYTES + 8
+
+INPUT_ACK_S = 0.02
+INPUT_ACK_BYTES = 16 << 10
+"""Input is acknowledged after so much of it, or so long: no echo should wait behind an acknowledgement."""
+
+_COMMAND_CHARS = 2000
+"""A command longer than this (an agent's prompt may be one argument) is told shortened."""
+
+
+class Stream:
+    """A session as this link carries it."""
+
+    def __init__(self, link: "Link", number: int, session: PtySession, *, sent: int) -> None:
+        self.number = number
+        self.session = session
+        self.sent = sent
+        self.queued = False
+        self.told_exit = False
+        self.input_acked = session.input_applied
+        self.input_ack: asyncio.TimerHandle | None = None
+        self._link = link
+
+    @property
+    def sendable_bytes(self) -> int:
+        """How much may be sent now."""
+        end = self.session.ring.head
+        if self.session.limit is not None:
+            end = min(end, self.session.limit)
+        return end - self.sent
+
+    @property
+    def ended(self) -> bool:
+        """Whether its exit can be told: everything before it has been sent."""
+        return self.session.over and not self.told_exit and self.sent >= self.session.ring.head
+
+    def on_output(self) -> None:
+        """Stand in the queue."""
+        self._link.offer(self)
+
+    def on_over(self) -> None:
+        """Stand in the queue, if only to tell it."""
+        self._link.offer(self)
+
+    def on_input_applied(self) -> None:
+        """See that HQ hears of it."""
+        self._link.acknowledge_input(self)
+
+
+class Link:
+    """One link, from the handshake to its end; the handler of its endpoint.
+
+    Args:
+        sessions: what it carries.
+        runner_id: the runner id.
+        presets: what is installed here.
+
+    Attributes:
+        registered: set when HQ has answered `register`.
+        closed: `(code, reason)` once the link is gone.
+    """
+
+    def __init__(self, sessions: Sessions, runner_id: str, presets: Sequence[Preset]) -> None:
+        loop = asyncio.get_running_loop()
+        self.registered = asyncio.Event()
+        self.closed: asyncio.Future[tuple[int, str]] = loop.create_future()
+        self._loop = loop
+        self._sessions = sessions
+        self._runner_id = runner_id
+        self._presets = presets
+        self._endpoint: Endpoint
+        self._streams: dict[int, Stream] = {}
+        self._starting: dict[int, list[HqMessage]] = {}  # what was asked of a stream that is being started
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._queue: deque[Stream] = deque()
+        self._buffer = bytearray(SEND_BYTES)
+        self._masks = MaskSource()
+
+    def open(self, endpoint: Endpoint) -> None:
+        """Register on an endpoint whose handshake is over."""
+        self._endpoint = endpoint
+        endpoint.send_text(self._register())
+
+    def close(self) -> None:
+        """Close because this process ends."""
+        self._endpoint.close(GOING_AWAY, "the runner ends; its sessions go on")
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def offer(self, stream: Stream) -> None:
+        """Let a stream send what it has, in its turn."""
+        if not stream.queued and (stream.sendable_bytes > 0 or stream.ended):
+            stream.queued = True
+            self._queue.append(stream)
+        self._send()
+
+    def on_writable(self) -> None:
+        """Go on sending."""
+        self._send()
+
+    def _send(self) -> None:
+        queue = self._queue
+        buffer = self._buffer
+        while queue and self._endpoint.writable:
+            pos = 0
+            ended: list[Stream] = []
+            while queue and pos + _FRAME_ROOM <= SEND_BYTES:
+                stream = queue.popleft()
+                stream.queued = False
+                n_bytes = stream.sendable_bytes
+                if n_bytes > 0:
+                    ring = stream.session.ring
+                    end = stream.sent + min(n_bytes, FRAME_BYTES)
+                    pos, stream.sent = pack_output(
+                        buffer, pos, ring, stream.sent, end, stream.number, self._masks
+                    )
+                if stream.ended:
+                    stream.told_exit = True
+                    ended.append(stream)
+                elif n_bytes > FRAME_BYTES:
+                    stream.queued = True
+                    queue.append(stream)
+            if pos:
+                self._endpoint.send_packed(buffer, 0, pos)
+            for stream in ended:
+                self._tell_exit(stream)
+
+    def _tell_exit(self, stream: Stream) -> None:
+        end = stream.session.exit
+        if end is not None:
+            self._flush_input_ack(stream)
+            self._say(
+                Exited(stream=stream.number, offset=stream.sent, exit_code=end.exit_code, signal=end.signal)
+            )
+
+    def acknowledge_input(self, stream: Stream) -> None:
+        """Tell HQ, soon, how far the input is in the PTY."""
+        if stream.session.input_applied - stream.input_acked >= INPUT_ACK_BYTES:
+            self._flush_input_ack(stream)
+        elif stream.input_ack is None:
+            stream.input_ack = self._loop.call_later(INPUT_ACK_S, self._flush_input_ack, stream)
+
+    def _flush_input_ack(self, stream: Stream) -> None:
+        if stream.input_ack is not None:
+            stream.input_ack.cancel()
+            stream.input_ack = None
+        applied = stream.session.input_applied
+        if applied != stream.input_acked:
+            stream.input_acked = applied
+            data = mux.pack_offset(applied)
+            self._endpoint.send_frame(pack_frame(mux.Kind.INPUT_ACK, stream.number, data, self._masks))
+
+    def _say(self, message: Message) -> None:
+        self._endpoint.send_text(encode(message))
+
+    # --- receiving --------------------------------------------------------------------------------
+
+    def on_binary(self, data: memoryview) -> None:
+        """Take a mux frame: INPUT or ACK."""
+        frame = mux.unpack(data)
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            return  # late
+        if frame.kind == mux.Kind.INPUT:
+            if not stream.session.write_input(bytes(frame.data)):
+                raise ProtocolError(
+                    "limit_reached", f"more input for stream {frame.stream} than its window holds"
+                )
+        elif frame.kind == mux.Kind.ACK:
+            acked, limit = mux.unpack_ack(frame.data)
+            stream.session.take_ack(acked, limit)
+            self.offer(stream)
+
+    def on_text(self, text: bytes) -> None:
+        """Take a control message."""
+        try:
+            message = decode_from_hq(text)
+            if message is not None:
+                self._take(message)
+        except ProtocolError as error:
+            self._say(Error(code=error.code, message=str(error)))
+
+    def on_text_too_big(self, n_bytes: int) -> None:
+        """Say why the connection is closed."""
+        self._say(Error(code="too_large", message=f"a control message of {n_bytes} bytes"))
+
+    def on_closed(self, code: int, reason: str) -> None:
+        """Let the sessions go on without a link."""
+        for stream in self._streams.values():
+            if stream.input_ack is not None:
+                stream.input_ack.cancel()
+        self._streams.clear()
+        self._queue.clear()
+        for session in self._sessions.held.values():
+            session.detach()
+        if not self.closed.done():
+            self.closed.set_result((code, reason))
+
+    def _take(self, message: HqMessage) -> None:
+        match message:
+            case Registered():
+                self._resume(message)
+            case Start():
+                self._starting[message.stream] = []
+                task = self._loop.create_task(self._start(message))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            case StreamResize() | StreamSignal() | Stop():
+                if message.stream in self._starting:
+                    self._starting[message.stream].append(message)
+                elif message.stream in self._streams:
+                    self._apply(self._streams[message.stream].session, message)
+            case Forget():
+                self._forget(message.session_id)
+            case Error():
+                log.warning("HQ says: %s (%s)", message.message, message.code)
+
+    def _apply(self, session: PtySession, message: HqMessage) -> None:
+        match message:
+            case StreamResize():
+                session.resize(rows=message.rows, cols=message.cols)
+            case StreamSignal():
+                session.signal_foreground(signal_by_name(message.name))
+            case Stop():
+                self._sessions.stop(session)
+
+    def _forget(self, session_id: str) -> None:
+        for number, stream in self._streams.items():
+            if stream.session.facts.session_id == session_id:
+                self._close_stream(number)
+                break
+        self._sessions.forget(session_id)
+
+    def _close_stream(self, number: int) -> None:
+        stream = self._streams.pop(number)
+        if stream.input_ack is not None:
+            stream.input_ack.cancel()
+        if stream.queued:
+            self._queue.remove(stream)
+
+    async def _start(self, asked: Start) -> None:
+        try:
+            session = await self._sessions.start(asked)
+        except StartFailed as error:
+            del self._starting[asked.stream]
+            self._say(
+                StartNotDone(
+                    session_id=asked.session_id, stream=asked.stream, code=error.code, message=str(error)
+                )
+            )
+            return
+        waiting = self._starting.pop(asked.stream)
+        if self.closed.done():
+            return  # the next link registers it
+        facts = session.facts
+        self._say(
+            Started(
+                session_id=facts.session_id,
+                stream=asked.stream,
+                epoch=facts.epoch,
+                pid=facts.pid,
+                rows=asked.rows,
+                cols=asked.cols,
+                command=_shortened(facts.command),
+                cwd=_plain(facts.cwd),
+            )
+        )
+        self._open_stream(session, number=asked.stream, sent=0, acked=0, limit=asked.limit, input_offset=0)
+        for message in waiting:
+            self._apply(session, message)
+
+    def _open_stream(
+        self, session: PtySession, *, number: int, sent: int, acked: int, limit: int, input_offset: int
+    ) -> None:
+        stream = Stream(self, number, session, sent=sent)
+        self._streams[number] = stream
+        session.attach(stream, acked=acked, limit=limit, input_offset=input_offset)
+        stream.input_acked = session.input_applied
+        self.offer(stream)
+
+    # --- resume -----------------------------------------------------------------------------------
+
+    def _register(self) -> bytes:
+        """Give the text of `register`, and keep what it promises."""
+        for session in self._sessions.held.values():
+            session.hold_everything()
+        for command_chars in (_COMMAND_CHARS, 200, 0):
+            text = encode(
+                Register(
+                    protocol=PROTOCOL,
+                    runner_id=self._runner_id,
+                    version=agentrelay.__version__,
+                    hostname=socket.gethostname(),
+                    os=platform.system().lower(),
+                    arch=platform.machine(),
+                    presets=list(self._presets),
+                    sessions=[_held(session, command_chars) for session in self._sessions.held.values()],
+                )
+            )
+            if len(text) <= MAX_TEXT_BYTES:
+                break
+        return text
+
+    def _resume(self, answer: Registered) -> None:
+        listed = {resumed.session_id for resumed in answer.sessions}
+        for session_id in [session_id for session_id in self._sessions.held if session_id not in listed]:
+            self._sessions.abandon(session_id)
+        for resumed in answer.sessions:
+            session = self._sessions.held.get(resumed.session_id)
+            if session is not None:
+                self._resume_session(session, resumed)
+        self.registered.set()
+
+    def _resume_session(self, session: PtySession, resumed: Resumed) -> None:
+        base, head = session.ring.base, session.ring.head
+        sent = min(resumed.from_, head)
+        if sent < base:
+            self._say(LinkGap(stream=resumed.stream, from_=sent, to=base))
+            sent = base
+        self._open_stream(
+            session,
+            number=resumed.stream,
+            sent=sent,
+            acked=resumed.acked,
+            limit=resumed.limit,
+            input_offset=resumed.input,
+        )
+
+
+def signal_by_name(name: str) -> signal.Signals:
+    """Give the signal called `name`, such as `INT` or `SIGINT`.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    upper = name.upper()
+    try:
+        return signal.Signals[upper if upper.startswith("SIG") else f"SIG{upper}"]
+    except KeyError:
+        raise ProtocolError("bad_message", f"there is no signal {name!r}") from None
+
+
+def _held(session: PtySession, command_chars: int) -> Held:
+    facts = session.facts
+    rows, cols = session.size
+    return Held(
+        session_id=facts.session_id,
+        epoch=facts.epoch,
+        pid=facts.pid,
+        base=session.ring.base,
+        head=session.ring.head,
+        input=session.input_applied,
+        # A program may have given its terminal any size.
+        rows=min(max(rows, 1), 1000),
+        cols=min(max(cols, 1), 1000),
+        command=_shortened(facts.command, command_chars),
+        cwd=_plain(facts.cwd),
+    )
+
+
+def _shortened(command: list[str], most_chars: int = _COMMAND_CHARS) -> list[str]:
+    """Give a command for people to read: whole if it is short enough."""
+    told: list[str] = []
+    for part in command:
+        if most_chars <= 0:
+            break
+        told.append(_plain(part if len(part) <= most_chars else f"{part[:most_chars]}…"))
+        most_chars -= len(part) + 1
+    return told
+
+
+def _plain(text: str) -> str:
+    """Make text of a file name that is not UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
