@@ -62,11 +62,6 @@ class SessionLog:
         recovery: what recovery found; empty for a new log.
     """
 
-    __slots__ = (
-        "_append_fd", "_cols", "_end", "_ended", "_limits", "_lock", "_output_bytes", "_rows", "_segments",
-        "directory", "epoch", "recovery", "session_id",
-    )  # fmt: skip
-
     def __init__(
         self,
         directory: Path,
@@ -88,6 +83,7 @@ class SessionLog:
         self._append_fd = -1
         self._end = 0
         self._output_bytes = 0
+        self._disk_bytes = 0  # counted along: the budget asks every log for it
         self._rows, self._cols = rows, cols
         self._ended: End | None = None
 
@@ -128,6 +124,7 @@ class SessionLog:
         if tail is not None:
             log._end, log._ended = tail.end, tail.ended
             log._rows, log._cols = tail.rows, tail.cols
+            log._disk_bytes = sum(segment.size_bytes for segment in log._segments)
             log._output_bytes = log._segments[-1].header.output_before_bytes + tail.output_bytes
         return log
 
@@ -157,8 +154,7 @@ class SessionLog:
     @property
     def disk_bytes(self) -> int:
         """Length of all segment files together."""
-        with self._lock:
-            return sum(segment.size_bytes for segment in self._segments)
+        return self._disk_bytes
 
     @property
     def oldest_us(self) -> int:
@@ -224,6 +220,7 @@ class SessionLog:
         with self._lock:
             segment.note(offset, segment.size_bytes)
             segment.size_bytes += record_bytes
+            self._disk_bytes += record_bytes
             self._end = end
 
     def _segment_for(self, record_bytes: int) -> Segment:
@@ -246,6 +243,7 @@ class SessionLog:
         segment, self._append_fd = create_segment(self.directory, self._next_header(last))
         with self._lock:
             self._segments.append(segment)
+            self._disk_bytes += segment.size_bytes
         self._delete_surplus()
         return segment
 
@@ -291,6 +289,7 @@ class SessionLog:
         """
         with self._lock:
             oldest = self._segments.pop(0) if len(self._segments) > 1 else None
+            self._disk_bytes -= oldest.size_bytes if oldest else 0
         if oldest is not None:
             oldest.path.unlink(missing_ok=True)
             return True
@@ -312,6 +311,7 @@ class SessionLog:
         unfinished.rename(path)
         with self._lock:
             self._segments = [Segment(path, header, len(data))]
+            self._disk_bytes = len(data)
         last.path.unlink(missing_ok=True)
         sync_directory(self.directory)
         return True
@@ -325,6 +325,7 @@ class SessionLog:
         self.close_file()
         with self._lock:
             self._segments.clear()
+            self._disk_bytes = 0
         try:
             shutil.rmtree(self.directory)
         except FileNotFoundError:

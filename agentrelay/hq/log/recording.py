@@ -1,0 +1,233 @@
+"""One session's place in the log writer: a cursor that follows the session's ring onto the disk."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from agentrelay.errors import LogError
+from agentrelay.hq.log.format import MAX_RECORD_DATA_BYTES, End, Gap, Input, Resize
+from agentrelay.hq.log.session_log import SessionLog
+
+if TYPE_CHECKING:
+    from agentrelay.hq.log.writer import LogWriter
+
+logger = logging.getLogger(__name__)
+
+HURRY_BYTES: Final = 256 * 1024
+"""Output of one session that is written without waiting for more."""
+
+
+class Source(Protocol):
+    """Where output is until it is written: a `ByteRing`.
+
+    The writer's thread calls both; bytes from the reported offset on must stay readable (`ByteRing.keep`).
+    """
+
+    @property
+    def head(self) -> int:
+        """Offset after the newest byte."""
+        ...
+
+    def view(self, start: int, end: int) -> memoryview:
+        """Give the bytes of [start, end). The writer releases the view as soon as they are written."""
+        ...
+
+
+class Event(NamedTuple):
+    """What to do when everything before `offset` is written."""
+
+    offset: int
+    record: Resize | Input | Gap | End | None = None
+    source: Source | None = None
+    done: asyncio.Future[None] | None = None
+    closes: bool = False
+
+
+class Report(NamedTuple):
+    """What the writer's thread did for a recording, delivered on the loop."""
+
+    recording: "Recording"
+    logged: int
+    written_bytes: int
+    failure: str | None
+    done: list[asyncio.Future[None]]
+
+
+class Recording:
+    """One session's place in the `LogWriter`, made by `LogWriter.follow`.
+
+    Its public methods are for the loop thread and never block. Records are written in the order of the calls,
+    each behind the output that was in the source at the call.
+
+    Attributes:
+        log: what is written.
+        logged: everything before this offset is in the log.
+        failed: why recording stopped, or None. What was written stays readable.
+    """
+
+    def __init__(
+        self,
+        writer: "LogWriter",
+        log: SessionLog,
+        source: Source,
+        on_logged: Callable[[int], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self.log = log
+        self.logged = log.end
+        self.failed: str | None = None
+        self._writer = writer
+        self._source = source
+        self._on_logged = on_logged
+        self._on_failed = on_failed
+        self._queued = False
+        self._arrived_us = 0
+        self._events: deque[Event] = deque()
+        # The writer thread's from here on.
+        self._reading = source
+        self._cursor = log.end
+        self._broken = False  # or closed: nothing is written any more
+
+    # For the loop thread
+
+    def wake(self) -> None:
+        """Say that the source has new output; cheap, and may be said too often."""
+        if self.failed is not None:
+            return
+        self._enqueue()
+        if self._source.head - self.logged >= HURRY_BYTES:
+            self._writer.hurry()
+
+    def resized(self, *, rows: int, cols: int) -> None:
+        """Record that the PTY has this size from here on."""
+        head = self._source.head
+        self._put(Event(head, Resize(head, _now_us(), rows, cols)))
+
+    def typed(self, viewer: str, n_bytes: int, data: bytes | None = None) -> None:
+        """Record that a viewer sent input.
+
+        Args:
+            viewer: its name; cut at 255 bytes.
+            n_bytes: how much.
+            data: the input itself, only where its recording is switched on.
+        """
+        head = self._source.head
+        name = viewer.encode()[:255].decode(errors="ignore")
+        self._put(Event(head, Input(head, _now_us(), name, n_bytes, data)))
+
+    def gap(self, end: int, source: Source) -> None:
+        """Record that the output from the source's head up to `end` is lost; it goes on in `source`.
+
+        Args:
+            end: offset of the next byte.
+            source: where bytes from `end` on will be. It may be the present one, emptied and restarted, only
+                if `logged` has reached its head; else the present one must stay as it is and `source` be new.
+        """
+        head = self._source.head if source is not self._source else self.logged
+        self._put(Event(head, Gap(head, _now_us(), end), source))
+        self._source = source
+
+    def ended(self, *, exit_code: int | None, signal: int | None) -> None:
+        """Record the program's end, sync the log to the disk and close it. Nothing may follow."""
+        head = self._source.head
+        self._put(Event(head, End(head, _now_us(), exit_code, signal)))
+        self._writer.hurry()
+
+    async def flush(self) -> None:
+        """Wait until everything so far is written, or recording has failed (then see `failed`)."""
+        await self._wait_for(closes=False)
+
+    async def close(self) -> None:
+        """Write everything so far, then stop recording and let go of the log, which may be deleted after."""
+        await self._wait_for(closes=True)
+
+    async def _wait_for(self, *, closes: bool) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._put(Event(self._source.head, done=done, closes=closes))
+        self._writer.hurry()
+        await done
+
+    def _put(self, event: Event) -> None:
+        self._events.append(event)
+        self._enqueue()
+
+    def _enqueue(self) -> None:
+        if not self._queued:
+            self._arrived_us = _now_us()
+            self._queued = True
+            self._writer.enqueue(self)
+
+    def deliver(self, report: Report) -> None:
+        """Take over what the writer's thread reports (called by `LogWriter` on the loop)."""
+        if report.logged > self.logged:
+            self.logged = report.logged
+            self._on_logged(report.logged)
+        if report.failure is not None and self.failed is None:
+            self.failed = report.failure
+            self._on_failed(report.failure)
+        for done in report.done:
+            if not done.done():
+                done.set_result(None)
+
+    # For the writer's thread
+
+    def write_some(self) -> tuple[Report, bool]:
+        """Write at most 1 MiB of output and the events between (called by `LogWriter` on its thread).
+
+        Returns:
+            What to report, and whether more is waiting.
+        """
+        self._queued = False  # before looking at head and events: whoever wakes from here on queues again
+        before = self._cursor
+        done: list[asyncio.Future[None]] = []
+        failure: str | None = None
+        more = False
+        try:
+            more = self._follow(done)
+        except LogError as error:
+            failure = str(error)
+        except Exception as error:  # this session's recording only, never the thread that writes all others
+            logger.exception("recording %s failed", self.log.session_id)
+            failure = f"{type(error).__name__}: {error}"
+        if failure is not None:
+            self._broken = True
+            self.log.close_file()
+            more = bool(self._events)
+        return Report(self, self.log.end, self._cursor - before, failure, done), more
+
+    def _follow(self, done: list[asyncio.Future[None]]) -> bool:
+        room = MAX_RECORD_DATA_BYTES
+        head = self._reading.head  # before the events: one that comes later belongs behind this head
+        while True:
+            event = self._events[0] if self._events else None
+            stop = head if event is None or event.offset > head else event.offset
+            if self._cursor < stop and not self._broken:
+                end = min(stop, self._cursor + room)
+                with self._reading.view(self._cursor, end) as view:
+                    self.log.append_output(self._cursor, view, time_us=self._arrived_us)
+                room -= end - self._cursor
+                self._cursor = end
+                if not room:
+                    return True
+            elif event is not None and event.offset <= head:
+                self._events.popleft()
+                if event.source is not None:
+                    self._reading = event.source
+                    head = self._reading.head
+                if event.done is not None:
+                    done.append(event.done)
+                if event.record is not None and not self._broken:
+                    self.log.append(event.record)
+                    self._cursor = self.log.end
+                if event.closes:
+                    self._broken = True
+                    self.log.close_file()
+            else:
+                return False
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
