@@ -190,6 +190,7 @@ cdef enum:
 cdef uint64_t MIN_RING_BYTES = 65_536
 cdef uint64_t MAX_RING_BYTES = 1 << 30
 cdef uint64_t RING_MAGIC = 0x31474E4952524741
+cdef uint64_t PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @cython.final
@@ -287,12 +288,12 @@ cdef class ByteRing:
         header = os.pread(fd, 8 * N_WORDS, 0)
         if len(header) < 8 * N_WORDS:
             raise ValueError(f"not ring memory: {len(header)} bytes of header")
-        magic, capacity_bytes, head, _, _, _ = struct.unpack(f"={N_WORDS}Q", header)
+        magic, capacity_bytes, head = struct.unpack_from("=3Q", header)
         if magic != RING_MAGIC:
             raise ValueError(f"not ring memory: the magic number is {magic:#x}")
-        if head > INT64_MAX or capacity_bytes > MAX_RING_BYTES:
-            raise ValueError(f"broken ring memory: head {head}, ring_bytes {capacity_bytes}")
-        check_capacity(capacity_bytes, MIN_SHARED_BYTES)
+        check_capacity(min(capacity_bytes, FREE), MIN_SHARED_BYTES)
+        if head > FREE:
+            raise ValueError(f"broken ring memory: head is {head}")
         if os.fstat(fd).st_size < HEADER_PAGE_BYTES + capacity_bytes:
             raise ValueError(f"broken ring memory: the file is too small for {capacity_bytes} bytes")
         cdef ByteRing ring = ByteRing.__new__(ByteRing)
@@ -428,16 +429,17 @@ cdef class ByteRing:
 
     def append(self, data):
         """Append all of `data`, or nothing and raise BufferError."""
-        self._check_writable()
         cdef Py_buffer held
-        PyObject_GetBuffer(data, &held, PyBUF_SIMPLE)
-        cdef uint64_t n_bytes = <uint64_t>held.len
-        cdef uint64_t room = self._room(self._word(HEAD))
-        if n_bytes <= room:
-            self._write(<const uint8_t *>held.buf, n_bytes, 0)
-        PyBuffer_Release(&held)
-        if n_bytes > room:
-            raise BufferError(f"{n_bytes} bytes do not fit, there is room for {room}")
+        cdef uint64_t room
+        PyObject_GetBuffer(data, &held, PyBUF_SIMPLE)  # may run Python code, so checks come after it
+        try:
+            self._check_writable()
+            room = self._room(self._word(HEAD))
+            if <uint64_t>held.len > room:
+                raise BufferError(f"{held.len} bytes do not fit, there is room for {room}")
+            self._write(<const uint8_t *>held.buf, <uint64_t>held.len, 0)
+        finally:
+            PyBuffer_Release(&held)
 
     def view(self, int64_t start, int64_t end):
         """Return a read-only view of the bytes from `start` up to `end`."""
@@ -447,7 +449,6 @@ cdef class ByteRing:
 
     def read_fd(self, int fd, int64_t max_bytes):
         """Read from a non-blocking descriptor straight into the ring; return the number of bytes."""
-        self._check_writable()
         if max_bytes < 0:
             raise ValueError(f"max_bytes is {max_bytes}, must not be negative")
         cdef uint64_t total = 0
@@ -455,6 +456,7 @@ cdef class ByteRing:
         cdef uint64_t ask
         cdef Py_ssize_t got
         while True:
+            self._check_writable()  # each time: a signal handler may have closed the ring
             head = self._word(HEAD)
             ask = self._room(head)
             if ask > <uint64_t>max_bytes - total:
@@ -517,7 +519,7 @@ cdef class ByteRing:
         self._set_word(FIRST, head)
         # Only whole pages outside the guard, which must never be seen without its fill.
         cdef uint64_t at = head & (self._capacity - 1)
-        cdef uint64_t page = 4096
+        cdef uint64_t page = PAGE_BYTES
         cdef uint64_t start = (at + (self._capacity - self._usable) + page - 1) & ~(page - 1)
         cdef uint64_t end = (at + self._capacity) & ~(page - 1)
         if madvise(self._data + start, end - start, MADV_REMOVE) < 0:
@@ -537,7 +539,6 @@ cdef class ByteRing:
 def pack_output(out, Py_ssize_t pos, ByteRing ring not None, int64_t start, int64_t end, uint32_t stream,
                 MaskSource masks not None):
     """Pack a range of the ring as masked OUTPUT frames into `out` from `pos`; return (new pos, new start)."""
-    ring._check_range(start, end)
     cdef Py_buffer held
     cdef Py_ssize_t room
     cdef Py_ssize_t payload
@@ -546,6 +547,7 @@ def pack_output(out, Py_ssize_t pos, ByteRing ring not None, int64_t start, int6
     cdef uint8_t *to
     PyObject_GetBuffer(out, &held, PyBUF_WRITABLE)
     try:
+        ring._check_range(start, end)
         if not 0 <= pos <= held.len:
             raise IndexError(f"position {pos} is not inside the buffer of {held.len} bytes")
         while start < end:
@@ -560,6 +562,7 @@ def pack_output(out, Py_ssize_t pos, ByteRing ring not None, int64_t start, int6
             if end - start < most - C_MUX_HEADER_BYTES:
                 payload = <Py_ssize_t>(end - start) + C_MUX_HEADER_BYTES
             key = masks.take()
+            ring._check_range(start, end)  # again: taking a key may have run a signal handler
             to = <uint8_t *>held.buf + pos
             to += write_header(to, <uint64_t>payload, key)
             write_mux_header(to, OUTPUT, stream, key)
