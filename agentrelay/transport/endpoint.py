@@ -98,6 +98,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self._paused_writing = False
         self._paused_reading = False
         self._closed = False
+        self._aborted = False
         self._close_timer: asyncio.TimerHandle | None = None
         self._liveness_timer: asyncio.TimerHandle | None = None
         self.receive_fast: ReceiveFast | None = None
@@ -150,6 +151,7 @@ class Endpoint(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Cut the connection now; `on_closed` follows."""
         if not self._closed:
+            self._aborted = True
             self.transport.abort()
 
     def shutdown(self) -> None:
@@ -308,7 +310,7 @@ class Endpoint(asyncio.BufferedProtocol):
     @property
     def writable(self) -> bool:
         """Whether nothing of ours waits in the transport, so that a write goes straight to the kernel."""
-        return not self._paused_writing and not self._closed
+        return not self._paused_writing and not self._closed and not self._aborted
 
     def pause_writing(self) -> None:
         """Learn that the transport holds bytes of ours."""
@@ -349,7 +351,7 @@ class Endpoint(asyncio.BufferedProtocol):
                 self.transport.close()
 
     def _write(self, data: bytes | memoryview) -> None:
-        if self._closed:
+        if self._closed or self._aborted:
             return
         sent = 0
         if self.fd >= 0 and not self._paused_writing:
