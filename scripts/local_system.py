@@ -1,11 +1,17 @@
 """What `make run` calls things on this machine: by port, so that two runs of it never meet."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_PORT = 8080
+LOGIN_LINK_S = 20.0
+
+
+class NoLoginLink(Exception):
+    """No login link could be made; the message is what `agentrelay-hq` said."""
 
 
 def command(name: str) -> str:
@@ -31,3 +37,16 @@ def runner_id(port: int) -> str:
     that name.
     """
     return os.environ.get("RUNNER_ID") or ("local" if port == DEFAULT_PORT else f"local-{port}")
+
+
+def make_login_link(port: int) -> str:
+    """Have a link made that logs a browser in once, to the HQ of this machine that has `data_dir(port)`.
+
+    Raises:
+        NoLoginLink: most likely no HQ runs on that data directory.
+    """
+    command_line = [command("agentrelay-hq"), "--login-link", "--data-dir", str(data_dir(port))]
+    made = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=LOGIN_LINK_S)
+    if made.returncode != 0:
+        raise NoLoginLink(made.stderr.strip())
+    return made.stdout.strip()

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import json
 import os
-import re
 import secrets
 import signal
 import socket
@@ -26,12 +25,11 @@ from scripts import local_system
 
 START_S = 60.0
 """HQ reads its logs before it answers, and a cold disk is slow; longer than this is a fault."""
-STOP_S = 15.0
-"""A program has 5 s to end after SIGTERM; the rest is margin."""
+STOP_S = 30.0
+"""`agentrelay-runner --stop` gives the daemon 12 s before it kills it, and then the keeper 12 s."""
 POLL_S = 0.05
 TAIL_LINES = 20
 PR_SET_PDEATHSIG = 1
-LOGIN_LINK = re.compile(r"https?://\S+/#login=\S+")
 # make's own and ours: no business of the programs that run in sessions. A PORT would even be taken by some.
 NOT_PASSED_ON = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT", "MFLAGS", "PORT"}
 
@@ -114,7 +112,7 @@ class LocalRun:
             *(local_system.command("agentrelay-hq"), "--host", "127.0.0.1", "--port", str(self.port)),
             *("--data-dir", str(local_system.data_dir(self.port))),
         )
-        await self._ready("HQ", lambda: bool(LOGIN_LINK.search(hq.output())) and self._runners() is not None)
+        await self._ready("HQ", lambda: self._runners() is not None)
         say(f"HQ      http://127.0.0.1:{self.port} (its output: {hq.log_path})")
 
         runner = await self._start(
@@ -125,8 +123,11 @@ class LocalRun:
         await self._ready("The runner", lambda: bool(self._runners()))
         say(f"runner  {self.runner_id} (its output: {runner.log_path})")
 
-        link = LOGIN_LINK.search(hq.output())
-        say(f"\nOpen this to log in (it works once):\n\n  {link and link[0]}\n\nCtrl-C stops everything.")
+        try:
+            link = await asyncio.to_thread(local_system.make_login_link, self.port)
+        except local_system.NoLoginLink as error:
+            raise LocalRunError(f"HQ made no login link: {error}") from None
+        say(f"\nOpen this to log in; it works once:\n\n  {link}\n\nCtrl-C stops everything.")
         ends = [asyncio.create_task(part.process.wait()) for part in self._parts]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         self._check_alive()
@@ -144,9 +145,7 @@ class LocalRun:
 
     async def _start(self, name: str, *command: str) -> Part:
         log_path = self._log_dir / f"{Path(command[0]).name}.log"
-        # The link in it opens HQ, if only once.
-        fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        with os.fdopen(fd, "wb") as log:
+        with log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=DEVNULL,

@@ -7,7 +7,6 @@ neither. RUNNER_ID chooses a runner; else it is the first that is online.
 
 import json
 import os
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -120,15 +119,15 @@ def make_login_token(url: str) -> str:
     Raises:
         CheckFailed: none is made, most likely because HQ's data directory is another one.
     """
-    data_dir = local_system.data_dir(urlsplit(url).port or local_system.DEFAULT_PORT)
-    command = [local_system.command("agentrelay-hq"), "--login-link", "--data-dir", str(data_dir)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-    if made.returncode != 0:
+    port = urlsplit(url).port or local_system.DEFAULT_PORT
+    try:
+        link = local_system.make_login_link(port)
+    except local_system.NoLoginLink as error:
         raise CheckFailed(
-            f"no login link could be made ({made.stderr.strip()}). Give AGENTRELAY_ADMIN_TOKEN, or "
-            f"AGENTRELAY_DATA_DIR if the HQ at {url} has another one than {data_dir}."
-        )
-    return unquote(made.stdout.strip().partition("#login=")[2])
+            f"no login link ({error}). Give AGENTRELAY_ADMIN_TOKEN, or AGENTRELAY_DATA_DIR if the HQ at "
+            f"{url} has another one than {local_system.data_dir(port)}."
+        ) from None
+    return unquote(link.partition("#login=")[2])
 
 
 def check_runner(system: System) -> str:
