@@ -1,7 +1,8 @@
 """The bytes of a segment file: encode and decode, no I/O (docs/log-format.md).
 
-A segment is one header and then records. A record's header carries a check of itself and a check of its data,
-so that a walk over the headers need not read the data, and damage to data costs that record only.
+A segment is a header and records, laid into blocks of 256 KiB that no record crosses. A block begins with a
+MARK, so that a reader can start at any block: to seek, to recover, and to go on behind damage. A record's
+header carries a check of itself and one of its data, so that damage to data costs that record only.
 """
 
 import enum
@@ -15,13 +16,17 @@ MAGIC: Final = b"AGRLOG\r\n"  # the line end shows a transfer in text mode
 VERSION: Final = 1
 SEGMENT_HEADER_BYTES: Final = 256
 RECORD_HEADER_BYTES: Final = 32
-MAX_RECORD_DATA_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 256 * 1024
+"""Large enough that a record's cost does not count, small enough to be read for any seek or recovery."""
+
+MARK_BYTES: Final = RECORD_HEADER_BYTES + 12
+MAX_RECORD_DATA_BYTES: Final = BLOCK_BYTES - MARK_BYTES - RECORD_HEADER_BYTES
 """The data of one record; a longer run of output becomes several records."""
 
 MAX_ID_BYTES: Final = 64
 MAX_OFFSET: Final = (1 << 64) - 1
 
-_SEGMENT = struct.Struct(">8sHHIQQQQHHI64s64s")
+_SEGMENT = struct.Struct(">8sHHIQQQHHI64s64s")
 _RECORD = struct.Struct(">BBHIQQ")
 _CHECKS = struct.Struct(">II")
 _WHOLE_RECORD = struct.Struct(">BBHIQQII")
@@ -29,7 +34,7 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _SIZE = struct.Struct(">HH")
 _END = struct.Struct(">ii")
-END_DATA_BYTES: Final = _END.size
+_MARK = struct.Struct(">QHH")
 _UNKNOWN: Final = -(1 << 31)  # an exit code or signal that nobody knows
 
 INPUT_HAS_BYTES: Final = 1
@@ -44,9 +49,7 @@ class Kind(enum.IntEnum):
     INPUT = 3
     GAP = 4
     END = 5
-
-
-_KINDS: Final = frozenset(int(kind) for kind in Kind)
+    MARK = 6
 
 
 class BadFormat(ValueError):
@@ -148,7 +151,24 @@ class End:
     signal: int | None
 
 
-Record = Output | Resize | Input | Gap | End
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Begins every block but a segment's first: where the log stood.
+
+    Attributes:
+        output_bytes: output recorded in the whole log so far, gaps not counted.
+        rows: size of the PTY here.
+        cols: likewise.
+    """
+
+    offset: int
+    time_us: int
+    output_bytes: int
+    rows: int
+    cols: int
+
+
+Record = Output | Resize | Input | Gap | End | Mark
 
 
 def encode_segment_header(header: SegmentHeader) -> bytes:
@@ -161,7 +181,6 @@ def encode_segment_header(header: SegmentHeader) -> bytes:
         MAGIC,
         VERSION,
         SEGMENT_HEADER_BYTES,
-        0,
         header.serial,
         header.first_offset,
         header.output_before_bytes,
@@ -184,7 +203,7 @@ def decode_segment_header(data: bytes | memoryview) -> SegmentHeader:
     if len(data) < SEGMENT_HEADER_BYTES:
         raise BadFormat(f"a segment header has {SEGMENT_HEADER_BYTES} bytes, here are {len(data)}")
     body = data[: SEGMENT_HEADER_BYTES - 8]
-    (magic, version, size, _, serial, first, before, created, rows, cols, _, session_id, epoch) = (
+    (magic, version, size, serial, first, before, created, rows, cols, _, session_id, epoch) = (
         _SEGMENT.unpack_from(body)
     )
     if magic != MAGIC:
@@ -210,7 +229,7 @@ def _id_bytes(value: str) -> bytes:
 def encode_record_header(
     kind: int, offset: int, time_us: int, data: bytes | memoryview, *, flags: int = 0
 ) -> bytes:
-    """Encode the header of a record whose data is `data` (at most 1 MiB, only read during the call)."""
+    """Encode the header of a record whose data is `data`, which is only read during the call."""
     head = _RECORD.pack(kind, flags, 0, len(data), offset, time_us)
     head_check = xxh3_64_intdigest(head) & 0xFFFFFFFF
     # Seeded with the header's check, so that data is valid behind its own header only.
@@ -229,7 +248,7 @@ def decode_record_header(data: bytes | memoryview, at: int = 0) -> RecordHeader:
     kind, flags, zero, data_bytes, offset, time_us, head_check, data_check = fields
     if xxh3_64_intdigest(data[at : at + _RECORD.size]) & 0xFFFFFFFF != head_check:
         raise BadFormat("the check of a record header fails")
-    if kind not in _KINDS or zero or data_bytes > MAX_RECORD_DATA_BYTES:
+    if zero or data_bytes > MAX_RECORD_DATA_BYTES:
         raise BadFormat(f"record of kind {kind} with {data_bytes} bytes")
     return RecordHeader(kind, flags, data_bytes, offset, time_us, head_check, data_check)
 
@@ -263,10 +282,13 @@ def decode_record(header: RecordHeader, data: bytes | memoryview) -> Record:
             case Kind.END:
                 exit_code, signal = (None if value == _UNKNOWN else value for value in _END.unpack(data))
                 return End(offset, time_us, exit_code, signal)
-            case _:
+            case Kind.MARK:
+                return Mark(offset, time_us, *_MARK.unpack(data))
+            case Kind.INPUT:
                 return _decode_input(header, bytes(data))
     except (struct.error, UnicodeDecodeError) as error:
         raise BadFormat(f"record of kind {header.kind} at offset {offset}: {error}") from None
+    raise BadFormat(f"record of unknown kind {header.kind} at offset {offset}")
 
 
 def _decode_input(header: RecordHeader, data: bytes) -> Input:
@@ -301,6 +323,8 @@ def encode_record(record: Record) -> bytes:
             case End():
                 status = (_UNKNOWN if v is None else v for v in (record.exit_code, record.signal))
                 kind, data = Kind.END, _END.pack(*status)
+            case Mark():
+                kind, data = Kind.MARK, _MARK.pack(record.output_bytes, record.rows, record.cols)
         header = encode_record_header(kind, record.offset, record.time_us, data, flags=flags)
     except struct.error as error:
         raise ValueError(f"{record!r} does not fit: {error}") from None

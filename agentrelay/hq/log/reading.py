@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from agentrelay.errors import LogError
-from agentrelay.hq.log.format import SEGMENT_HEADER_BYTES, Gap, Output, Record, Resize
+from agentrelay.hq.log.format import Gap, Mark, Output, Record, Resize
 from agentrelay.hq.log.segment import Segment, read_records
 
 
@@ -87,8 +87,10 @@ def _records(extents: Sequence[Extent], near: int | None = None) -> Iterator[Rec
     """Read the intact records; begin close before the output at `near` if it is given."""
     for segment, size_bytes in extents:
         try:
-            position = SEGMENT_HEADER_BYTES if near is None else segment.position_before(near)
-            yield from read_records(segment, position, size_bytes)
+            position = 0 if near is None else segment.position_before(near)
+            for record in read_records(segment, position, size_bytes):
+                if not isinstance(record, Mark):
+                    yield record
         except FileNotFoundError:
             continue  # deleted by a limit since the reader looked: what follows is still there
         except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from agentrelay.errors import LogError
-from agentrelay.hq.log.format import MAX_RECORD_DATA_BYTES, End, Gap, Input, Resize
+from agentrelay.hq.log.format import End, Gap, Input, Resize
 from agentrelay.hq.log.session_log import SessionLog
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ logger = logging.getLogger(__name__)
 
 HURRY_BYTES: Final = 256 * 1024
 """Output of one session that is written without waiting for more."""
+
+
+BATCH_BYTES: Final = 1 << 20
+"""What is written at once, before the next session has its turn."""
+
+MAX_INPUT_BYTES: Final = 64 * 1024
+"""A longer paste is recorded in pieces: a record has to fit in a block."""
 
 
 class Source(Protocol):
@@ -111,12 +118,17 @@ class Recording:
 
         Args:
             viewer: its name; cut at 255 bytes.
-            n_bytes: how much.
+            n_bytes: how much; not looked at if `data` is given.
             data: the input itself, only where its recording is switched on.
         """
-        head = self._source.head
+        head, now_us = self._source.head, _now_us()
         name = viewer.encode()[:255].decode(errors="ignore")
-        self._put(Event(head, Input(head, _now_us(), name, n_bytes, data)))
+        if data is None:
+            self._put(Event(head, Input(head, now_us, name, n_bytes, None)))
+            return
+        for start in range(0, len(data), MAX_INPUT_BYTES):
+            piece = data[start : start + MAX_INPUT_BYTES]
+            self._put(Event(head, Input(head, now_us, name, len(piece), piece)))
 
     def gap(self, end: int, source: Source) -> None:
         """Record that the output from the source's head up to `end` is lost; it goes on in `source`.
@@ -199,7 +211,7 @@ class Recording:
         return Report(self, self.log.end, self._cursor - before, failure, done), more
 
     def _follow(self, done: list[asyncio.Future[None]]) -> bool:
-        room = MAX_RECORD_DATA_BYTES
+        room = BATCH_BYTES
         head = self._reading.head  # before the events: one that comes later belongs behind this head
         while True:
             event = self._events[0] if self._events else None

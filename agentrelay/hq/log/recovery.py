@@ -1,29 +1,27 @@
 """What a log is worth after a crash: which segments count, and where the last one's good records end.
 
-Only the last segment can be torn: a segment is synced before the next one is begun. So the last one is read
-and cut behind its last good record, and older ones are checked when somebody reads them.
+Only the last segment can be torn: a segment is synced before the next one is begun. Of the last one, recovery
+reads from the last intact MARK on and cuts behind the last good record; what is before is checked when
+somebody reads it. So a start costs one block per session, however much output it has.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from agentrelay.hq.log.format import (
-    END_DATA_BYTES,
-    RECORD_HEADER_BYTES,
+    BLOCK_BYTES,
+    MARK_BYTES,
     SEGMENT_HEADER_BYTES,
     BadFormat,
     End,
     Gap,
     Kind,
+    RecordHeader,
     Resize,
-    decode_record,
-    decode_record_header,
 )
-from agentrelay.hq.log.segment import Found, Segment, decode_or_none, list_segments, load_segment, walk
-
-_END_RECORD_BYTES: Final = RECORD_HEADER_BYTES + END_DATA_BYTES
+from agentrelay.hq.log.segment import Segment, decode_or_none, list_segments, load_segment, read_mark, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Tail(NamedTuple):
 
     Attributes:
         end: offset after the last output or gap.
-        output_bytes: output in the segment, gaps not counted.
+        output_bytes: output recorded in the whole log, gaps not counted.
         rows: size of the PTY there.
         cols: likewise.
         ended: the END record, if there is one.
@@ -107,11 +105,7 @@ def recover_tail(segment: Segment) -> Tail:
     """
     fd = os.open(segment.path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        ended = _closing_record(fd, segment)
-        if ended is not None:  # closed in good order and synced: nothing can be torn
-            # Its last size and amount of output are not known then; nobody appends to it any more.
-            return Tail(ended.offset, 0, segment.header.rows, segment.header.cols, ended, 0, [])
-        tail, good_bytes = _check_records(fd, segment)
+        tail, good_bytes = _check_tail(fd, segment)
         if good_bytes < segment.size_bytes:
             os.ftruncate(fd, good_bytes)
             segment.size_bytes = good_bytes
@@ -120,48 +114,38 @@ def recover_tail(segment: Segment) -> Tail:
         os.close(fd)
 
 
-def _closing_record(fd: int, segment: Segment) -> End | None:
-    position = segment.size_bytes - _END_RECORD_BYTES
-    if position < SEGMENT_HEADER_BYTES:
-        return None
-    data = os.pread(fd, _END_RECORD_BYTES, position)
-    try:
-        record = decode_record(decode_record_header(data), data[RECORD_HEADER_BYTES:])
-    except BadFormat:
-        return None
-    return record if isinstance(record, End) else None
-
-
-def _check_records(fd: int, segment: Segment) -> tuple[Tail, int]:
-    end, rows, cols = segment.header.first_offset, segment.header.rows, segment.header.cols
+def _check_tail(fd: int, segment: Segment) -> tuple[Tail, int]:
+    header = segment.header
+    end, output_bytes, rows, cols = header.first_offset, header.output_before_bytes, header.rows, header.cols
+    position, good_bytes = 0, SEGMENT_HEADER_BYTES
+    for block_at in range(segment.size_bytes // BLOCK_BYTES * BLOCK_BYTES, 0, -BLOCK_BYTES):
+        mark = read_mark(fd, block_at)
+        if mark is not None:
+            end, output_bytes, rows, cols = mark.offset, mark.output_bytes, mark.rows, mark.cols
+            position, good_bytes = block_at, block_at + MARK_BYTES
+            break
     ended: End | None = None
-    output_bytes = 0
-    good_bytes = SEGMENT_HEADER_BYTES
     lost: list[tuple[int, int]] = []
-    doubtful: list[Found] = []  # damaged; in the middle if a good record follows, else part of the torn tail
-    for found in walk(fd, SEGMENT_HEADER_BYTES, segment.size_bytes, with_data=True):
-        header = found.header
+    doubtful: list[RecordHeader] = []  # damaged: in the middle if a good record follows, else the torn tail
+    for found in walk(fd, position, segment.size_bytes):
+        record = found.header
         if found.data is None:
-            doubtful.append(found)
+            doubtful.append(record)
             continue
-        for damaged in doubtful:
-            segment.note(damaged.header.offset, damaged.position)
-            if damaged.header.kind == Kind.OUTPUT:
-                lost.append((damaged.header.offset, damaged.header.offset + damaged.header.data_bytes))
+        lost += [(bad.offset, bad.offset + bad.data_bytes) for bad in doubtful if bad.kind == Kind.OUTPUT]
         doubtful.clear()
-        if header.kind == Kind.OUTPUT:  # the common kind needs no record object
-            end = max(end, header.offset + header.data_bytes)
-            output_bytes += header.data_bytes
-        else:
-            match decode_or_none(found):
-                case Resize(rows=rows, cols=cols):
-                    pass
-                case Gap(end=gap_end):
-                    end = max(end, gap_end)
-                case End() as record:
-                    ended = record
-                case _:
-                    pass
-        segment.note(header.offset, found.position)
-        good_bytes = found.next_position
+        good_bytes = found.position + record.record_bytes
+        if record.kind == Kind.OUTPUT:  # by far the most: no need to make an object
+            end = max(end, record.offset + record.data_bytes)
+            output_bytes += record.data_bytes
+            continue
+        match decode_or_none(found):
+            case Resize(rows=rows, cols=cols):
+                pass
+            case Gap(end=gap_end):
+                end = max(end, gap_end)
+            case End() as ended:
+                pass
+            case _:
+                pass
     return Tail(end, output_bytes, rows, cols, ended, segment.size_bytes - good_bytes, lost), good_bytes

@@ -1,21 +1,25 @@
 """One segment file: where its records are, and how they are read back.
 
-A `Segment` knows its file, its header and how far the file is valid; a sparse index leads from an offset to a
-position in the file. It is not locked: `SessionLog` serialises who changes it.
+A `Segment` knows its file, its header, how far the file is valid, and where the log stands at each block,
+which leads from an offset to a position in the file. It is not locked: `SessionLog` is.
 """
 
 import os
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from agentrelay.hq.log.format import (
+    BLOCK_BYTES,
+    MARK_BYTES,
+    MAX_OFFSET,
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     BadFormat,
+    Mark,
     Record,
     RecordHeader,
     SegmentHeader,
@@ -26,10 +30,6 @@ from agentrelay.hq.log.format import (
     encode_segment_header,
 )
 
-INDEX_STRIDE_BYTES: Final = 64 * 1024
-"""File distance between two entries of the index: 4 KiB of index for a full segment."""
-
-READ_BYTES: Final = 256 * 1024
 _NAME = re.compile(r"(\d{20})-(\d{8})\.seg")
 
 
@@ -68,45 +68,48 @@ class Segment:
         size_bytes: length of the valid part of the file.
     """
 
-    __slots__ = ("_index", "header", "path", "size_bytes")
+    __slots__ = ("_block_offsets", "header", "path", "size_bytes")
 
     def __init__(self, path: Path, header: SegmentHeader, size_bytes: int = SEGMENT_HEADER_BYTES) -> None:
         self.path = path
         self.header = header
         self.size_bytes = size_bytes
-        # Offsets and positions. None: a file of an earlier run, which nobody has read yet.
-        self._index: tuple[array[int], array[int]] | None = None
+        self._block_offsets: array[int] | None = None
+        if size_bytes <= BLOCK_BYTES:  # else a file of an earlier run: read when somebody asks
+            self._block_offsets = array("Q", [header.first_offset])
 
-    def note(self, offset: int, position: int) -> None:
-        """Index the record at `position`; records are noted in the order of the file."""
-        if self._index is None:
-            self._index = array("Q"), array("Q")
-        offsets, positions = self._index
-        if not positions or position - positions[-1] >= INDEX_STRIDE_BYTES:
-            offsets.append(offset)
-            positions.append(position)
+    def extend(self, size_bytes: int, block_offsets: list[int]) -> None:
+        """Take over that records were appended, with the offsets at the blocks they begin."""
+        if self._block_offsets is not None:
+            self._block_offsets.extend(block_offsets)
+        self.size_bytes = size_bytes
 
     def position_before(self, offset: int) -> int:
-        """Position of a record from which a walk meets every output byte at `offset` and later.
+        """Position of a block from which a walk meets every output byte at `offset` and later.
 
         Raises:
             OSError: the file has to be read for it and cannot be.
         """
-        if self._index is None:
-            self._load_index()
-        offsets, positions = self._index or ([], [])
-        nearest = bisect_right(offsets, offset) - 1
-        return positions[nearest] if nearest >= 0 else SEGMENT_HEADER_BYTES
+        offsets = self._block_offsets
+        if offsets is None:
+            offsets = self._block_offsets = self._read_marks()
+        return max(0, bisect_right(offsets, offset) - 1) * BLOCK_BYTES
 
-    def _load_index(self) -> None:
+    def _read_marks(self) -> "array[int]":
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            read = Segment(self.path, self.header, self.size_bytes)
-            for found in walk(fd, SEGMENT_HEADER_BYTES, self.size_bytes, with_data=False):
-                read.note(found.header.offset, found.position)
-            self._index = read._index
+            offsets: array[int] = array("Q")
+            after = MAX_OFFSET
+            for position in range(self.size_bytes // BLOCK_BYTES * BLOCK_BYTES, 0, -BLOCK_BYTES):
+                mark = read_mark(fd, position)
+                # Without its mark a block is found by walking on from the one before.
+                after = after if mark is None else mark.offset
+                offsets.append(after)
         finally:
             os.close(fd)
+        offsets.append(self.header.first_offset)
+        offsets.reverse()
+        return offsets
 
 
 def create_segment(directory: Path, header: SegmentHeader) -> tuple[Segment, int]:
@@ -121,7 +124,7 @@ def create_segment(directory: Path, header: SegmentHeader) -> tuple[Segment, int
     path = directory / segment_name(header.first_offset, header.serial)
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        write_all(fd, encode_segment_header(header))
+        write_all(fd, [encode_segment_header(header)])
         sync_directory(directory)
     except BaseException:
         os.close(fd)
@@ -157,15 +160,29 @@ def load_segment(path: Path) -> Segment:
     return Segment(path, header, size_bytes)
 
 
+def read_mark(fd: int, position: int) -> Mark | None:
+    """Read the MARK of the block at `position`; None if there is none that is intact.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    data = os.pread(fd, MARK_BYTES, position)
+    try:
+        record = decode_record(decode_record_header(data), data[RECORD_HEADER_BYTES:])
+    except BadFormat:
+        return None
+    return record if isinstance(record, Mark) else None
+
+
 def read_records(segment: Segment, position: int, size_bytes: int) -> Iterator[Record]:
-    """Read the records of a segment from `position` to `size_bytes`; damaged ones are left out.
+    """Read the records of a segment from the block at `position` to `size_bytes`; damaged ones are left out.
 
     Raises:
         OSError: the file cannot be read; FileNotFoundError where a limit has deleted it.
     """
     fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for found in walk(fd, position, size_bytes, with_data=True):
+        for found in walk(fd, position, size_bytes):
             record = decode_or_none(found)
             if record is not None:
                 yield record
@@ -173,45 +190,39 @@ def read_records(segment: Segment, position: int, size_bytes: int) -> Iterator[R
         os.close(fd)
 
 
-def walk(fd: int, position: int, end: int, *, with_data: bool) -> Iterator[Found]:
-    """Walk over the records of a file from `position` up to `end`.
+def walk(fd: int, position: int, end: int) -> Iterator[Found]:
+    """Walk over the records of a file, block by block.
 
-    Ends where the file ends, a record is incomplete, or a header's check fails (what follows has no known
-    beginning then).
+    A block is over where the rest of it is no record: it was filled up, or is damaged, or the file is torn.
 
     Args:
         fd: open for reading; used with pread only.
-        position: of a record.
+        position: of a block.
         end: position that no record may pass.
-        with_data: read and check the data too; without, `Found.data` is None and means nothing.
 
     Yields:
         Each record. Its data is a view that is valid until the next step.
+
+    Raises:
+        OSError: the file cannot be read.
     """
-    buffer = b""
-    buffer_at = position
-    while position + RECORD_HEADER_BYTES <= end:
-        at = position - buffer_at
-        if at + RECORD_HEADER_BYTES > len(buffer):
-            buffer, buffer_at, at = os.pread(fd, min(READ_BYTES, end - position), position), position, 0
-        try:
-            header = decode_record_header(buffer, at)
-        except BadFormat:
-            return
-        if position + header.record_bytes > end:
-            return
-        data: memoryview | None = None
-        if with_data:
-            if at + header.record_bytes > len(buffer):
-                wanted = max(header.record_bytes, min(READ_BYTES, end - position))
-                buffer, buffer_at, at = os.pread(fd, wanted, position), position, 0
-            whole = memoryview(buffer)[at + RECORD_HEADER_BYTES : at + header.record_bytes]
-            data = whole if data_is_intact(header, whole) else None
-        yield Found(position, header, data)
-        position += header.record_bytes
+    for block_at in range(position, end, BLOCK_BYTES):
+        block = memoryview(os.pread(fd, min(BLOCK_BYTES, end - block_at), block_at))
+        at = SEGMENT_HEADER_BYTES if block_at == 0 else 0
+        while at + RECORD_HEADER_BYTES <= len(block):
+            try:
+                header = decode_record_header(block, at)
+            except BadFormat:
+                break
+            next_at = at + header.record_bytes
+            if next_at > len(block):
+                break
+            data = block[at + RECORD_HEADER_BYTES : next_at]
+            yield Found(block_at + at, header, data if data_is_intact(header, data) else None)
+            at = next_at
 
 
-def write_all(fd: int, *parts: bytes | memoryview) -> None:
+def write_all(fd: int, parts: Sequence[bytes | memoryview]) -> None:
     """Write every byte of `parts`, with the GIL released during each system call.
 
     Raises:
@@ -226,7 +237,7 @@ def write_all(fd: int, *parts: bytes | memoryview) -> None:
             if skip < len(part):
                 rest.append(memoryview(part)[skip:])
             skip = max(0, skip - len(part))
-        parts = tuple(rest)
+        parts = rest
         total -= written
         written = os.writev(fd, parts)
 

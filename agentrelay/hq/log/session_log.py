@@ -12,20 +12,19 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from agentrelay.errors import LogError
+from agentrelay.hq.log.blocks import Layout
 from agentrelay.hq.log.format import (
-    MAX_RECORD_DATA_BYTES,
     SEGMENT_HEADER_BYTES,
     End,
     Gap,
     Input,
-    Kind,
     Record,
     Resize,
     SegmentHeader,
     encode_record,
-    encode_record_header,
     encode_segment_header,
 )
 from agentrelay.hq.log.reading import Extent, read_all, read_output
@@ -37,6 +36,8 @@ from agentrelay.hq.log.segment import (
     sync_directory,
     write_all,
 )
+
+MAX_APPEND_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class SessionLog:
             log._end, log._ended = tail.end, tail.ended
             log._rows, log._cols = tail.rows, tail.cols
             log._disk_bytes = sum(segment.size_bytes for segment in log._segments)
-            log._output_bytes = log._segments[-1].header.output_before_bytes + tail.output_bytes
+            log._output_bytes = tail.output_bytes
         return log
 
     # What is there
@@ -148,7 +149,7 @@ class SessionLog:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns at `end`; after recovery of an ended log, at its last segment."""
+        """Rows and columns at `end`."""
         return self._rows, self._cols
 
     @property
@@ -180,11 +181,12 @@ class SessionLog:
         Raises:
             LogError: the disk refuses, or the log is over or elsewhere. The log stays readable.
         """
-        if offset != self._end or len(data) > MAX_RECORD_DATA_BYTES:
+        if offset != self._end or len(data) > MAX_APPEND_BYTES:
             raise LogError(f"the log ends at {self._end}: {len(data)} bytes at {offset} cannot follow")
-        header = encode_record_header(Kind.OUTPUT, offset, _now_us() if time_us is None else time_us, data)
-        self._append(offset, header, data, offset + len(data))
-        self._output_bytes += len(data)
+        segment = self._segment_for(len(data))
+        layout = self._layout(segment)
+        layout.add_output(data, _now_us() if time_us is None else time_us)
+        self._write(segment, layout)
 
     def append(self, record: Resize | Input | Gap | End) -> None:
         """Append a record of another kind. END is also synced to the disk, and closes the log.
@@ -195,56 +197,78 @@ class SessionLog:
         if record.offset != self._end:
             raise LogError(f"the log ends at {self._end}: a record at {record.offset} cannot follow")
         end = max(self._end, record.end) if isinstance(record, Gap) else self._end
-        self._append(record.offset, encode_record(record), b"", end)
+        data = encode_record(record)
+        segment = self._segment_for(len(data))
+        layout = self._layout(segment)
+        layout.add_record(data, offset=end, time_us=record.time_us)
+        self._write(segment, layout)
         if isinstance(record, Resize):
             self._rows, self._cols = record.rows, record.cols
         elif isinstance(record, End):
             self._ended = record
-            self._sync()
+            try:
+                os.fdatasync(self._append_fd)
+            except OSError as error:
+                raise self._refused(error) from error
             self.close_file()
 
-    def _append(self, offset: int, head: bytes, data: bytes | memoryview, end: int) -> None:
-        if self._ended is not None:
-            raise LogError("the session of this log is over")
-        record_bytes = len(head) + len(data)
+    def _layout(self, segment: Segment) -> Layout:
+        return Layout(
+            segment.size_bytes,
+            offset=self._end,
+            output_bytes=self._output_bytes,
+            rows=self._rows,
+            cols=self._cols,
+        )
+
+    def _write(self, segment: Segment, layout: Layout) -> None:
         try:
-            segment = self._segment_for(record_bytes)
             try:
-                write_all(self._append_fd, head, data)
+                write_all(self._append_fd, layout.parts)
             except OSError:
                 os.ftruncate(self._append_fd, segment.size_bytes)
                 raise
         except OSError as error:
-            self.close_file()
-            raise LogError(f"cannot write the log in {self.directory}: {error.strerror}") from error
+            raise self._refused(error) from error
         with self._lock:
-            segment.note(offset, segment.size_bytes)
-            segment.size_bytes += record_bytes
-            self._disk_bytes += record_bytes
-            self._end = end
+            self._disk_bytes += layout.position - segment.size_bytes
+            segment.extend(layout.position, layout.block_offsets)
+            self._end = layout.offset
+        self._output_bytes = layout.output_bytes
 
-    def _segment_for(self, record_bytes: int) -> Segment:
+    def _refused(self, error: OSError) -> LogError:
+        self.close_file()
+        return LogError(f"cannot write the log in {self.directory}: {error.strerror}")
+
+    def _segment_for(self, n_bytes: int) -> Segment:
         """Have the segment open that takes the next record."""
-        last = self._segments[-1] if self._segments else None
-        if last is not None and (
-            last.size_bytes + record_bytes <= self._limits.segment_bytes
-            or last.size_bytes <= SEGMENT_HEADER_BYTES
-        ):
+        if self._ended is not None:
+            raise LogError("the session of this log is over")
+        try:
+            last = self._segments[-1] if self._segments else None
+            if last is None:
+                # The parent holds every session's output, so it is as private as this directory.
+                self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.directory.mkdir(mode=0o700, exist_ok=True)
+                return self._begin_segment(None)
             if self._append_fd < 0:
                 self._append_fd = os.open(last.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            return last
-        if last is None:
-            # The parent holds every session's output, so it is as private as this directory.
-            self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.directory.mkdir(mode=0o700, exist_ok=True)
-        elif self._append_fd >= 0:
-            self._sync()
+            fits = last.size_bytes + n_bytes <= self._limits.segment_bytes
+            if fits or last.size_bytes <= SEGMENT_HEADER_BYTES:
+                return last
+            os.fdatasync(self._append_fd)
             self.close_file()
+            segment = self._begin_segment(last)
+            self._delete_surplus()
+        except OSError as error:
+            raise self._refused(error) from error
+        return segment
+
+    def _begin_segment(self, last: Segment | None) -> Segment:
         segment, self._append_fd = create_segment(self.directory, self._next_header(last))
         with self._lock:
             self._segments.append(segment)
             self._disk_bytes += segment.size_bytes
-        self._delete_surplus()
         return segment
 
     def _next_header(self, last: Segment | None) -> SegmentHeader:
@@ -259,13 +283,6 @@ class SessionLog:
             self._rows,
             self._cols,
         )
-
-    def _sync(self) -> None:
-        try:
-            os.fdatasync(self._append_fd)
-        except OSError as error:
-            self.close_file()
-            raise LogError(f"cannot sync the log in {self.directory}: {error.strerror}") from error
 
     def close_file(self) -> None:
         """Give the file descriptor back; the next append opens the file again."""
@@ -305,7 +322,7 @@ class SessionLog:
         unfinished = path.with_suffix(".new")
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            write_all(fd, data)
+            write_all(fd, [data])
         finally:
             os.close(fd)
         unfinished.rename(path)

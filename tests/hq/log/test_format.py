@@ -12,6 +12,7 @@ from agentrelay.hq.log.format import (
     End,
     Gap,
     Input,
+    Mark,
     Output,
     Record,
     Resize,
@@ -34,6 +35,7 @@ records = st.one_of(
     st.builds(Resize, u64, u64, u16, u16),
     st.builds(Input, u64, u64, ids, u32, st.none() | st.binary(max_size=100)),
     st.builds(Gap, u64, u64, u64),
+    st.builds(Mark, u64, u64, u64, u16, u16),
     st.builds(End, u64, u64, status, status),
 )
 

@@ -1,5 +1,7 @@
 """After a crash, every record before the damage is there, and nothing that was not written."""
 
+import os
+import random
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrelay.errors import LogError
-from agentrelay.hq.log.format import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, End, Gap, Output, Resize
+from agentrelay.hq.log.format import (
+    BLOCK_BYTES,
+    RECORD_HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    End,
+    Gap,
+    Output,
+    Resize,
+    encode_record_header,
+)
+from agentrelay.hq.log.recovery import Recovery
 from agentrelay.hq.log.session_log import LogLimits, SessionLog
 
 SIZES = (100, 1, 300, 50)
@@ -140,6 +152,80 @@ def test_damaged_data_costs_only_its_record(tmp_path: Path) -> None:
     ]
 
 
+def big_log(directory: Path, n_blocks: int) -> tuple[bytes, bytearray]:
+    """Write a segment of small records; give its output and its file."""
+    log = write(directory, limits=LogLimits())
+    data = random.Random(1).randbytes(n_blocks * BLOCK_BYTES)
+    for start in range(0, len(data), 1000):
+        log.append_output(start, data[start : start + 1000], time_us=1)
+    log.close_file()
+    return data, bytearray(segments(directory)[0].read_bytes())
+
+
+def test_a_broken_record_header_costs_at_most_its_block(tmp_path: Path) -> None:
+    data, content = big_log(tmp_path, 4)
+    content[BLOCK_BYTES + 100_000 : BLOCK_BYTES + 102_000] = bytes(2000)
+    segments(tmp_path)[0].write_bytes(content)
+    log = recover(tmp_path, LogLimits())
+    assert (log.end, log.recovery) == (len(data), Recovery())
+    start, before = log.read(0, 1 << 30)
+    assert (start, before) == (0, data[: len(before)])
+    start, after = log.read(len(before), 1 << 30)
+    assert after == data[start:]
+    assert 2000 < start - len(before) < BLOCK_BYTES
+    assert [(r.offset, r.end) for r in log.records() if isinstance(r, Gap)] == [(len(before), start)]
+
+
+def test_a_broken_mark_costs_its_block_and_no_more(tmp_path: Path) -> None:
+    data, content = big_log(tmp_path, 4)
+    content[2 * BLOCK_BYTES + 5] ^= 1
+    segments(tmp_path)[0].write_bytes(content)
+    log = recover(tmp_path, LogLimits())
+    assert log.end == len(data)
+    before = log.read(0, 1 << 30)[1]
+    after_start, after = log.read(len(before), 1 << 30)
+    assert before + data[len(before) : after_start] + after == data
+    for offset in range(0, len(data), 10_007):
+        found, piece = log.read(offset, 10)
+        assert found == (after_start if len(before) <= offset < after_start else offset)
+        assert piece == data[found : found + len(piece)]
+
+
+def test_recovery_reads_one_block_of_a_long_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, _ = big_log(tmp_path, 8)
+    read_bytes = 0
+    real = os.pread
+
+    def pread(fd: int, n_bytes: int, position: int) -> bytes:
+        nonlocal read_bytes
+        read_bytes += n_bytes
+        return real(fd, n_bytes, position)
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert recover(tmp_path, LogLimits()).end == len(data)
+    assert read_bytes < BLOCK_BYTES + 1000
+
+
+def test_a_cut_anywhere_near_a_block_can_be_gone_on_from(tmp_path: Path) -> None:
+    data, content = big_log(tmp_path, 2)
+    path = segments(tmp_path)[0]
+    for cut in range(BLOCK_BYTES - 40, BLOCK_BYTES + 100):
+        path.write_bytes(content[:cut])
+        log = recover(tmp_path, LogLimits())
+        held = log.end
+        assert readable_bytes(log) == data[:held]
+        log.append_output(held, data[held : held + 5000])
+        log.close_file()
+        assert readable_bytes(recover(tmp_path, LogLimits())) == data[: held + 5000]
+
+
+def readable_bytes(log: SessionLog) -> bytes:
+    start, data = log.read(0, 1 << 30)
+    assert start == 0
+    assert log.read(len(data), 1) == (log.end, b"")
+    return data
+
+
 def test_a_broken_middle_segment_is_a_gap_up_to_the_next(tmp_path: Path) -> None:
     limits = LogLimits(segment_bytes=1500)
     write(tmp_path, *[450] * 6, limits=limits)
@@ -186,6 +272,18 @@ def test_zeros_behind_the_end_are_cut(tmp_path: Path) -> None:
         file.write(bytes(8192))
     log = recover(tmp_path)
     assert (log.end, log.recovery.cut_bytes) == (100, 8192)
+
+
+def test_records_of_a_kind_of_the_future_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, 100)
+    path = segments(tmp_path)[0]
+    future = encode_record_header(99, 100, 1, b"new") + b"new"
+    path.write_bytes(path.read_bytes() + future)
+    log = recover(tmp_path)
+    assert (log.end, log.recovery) == (100, Recovery())
+    log.append_output(100, b"more")
+    log.close_file()
+    assert recover(tmp_path).read(0, 200) == (0, pattern(0, 100) + b"more")
 
 
 def test_the_last_size_is_recovered(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What goes into a log comes out again, from any offset, within its limits."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrelay.errors import LogError
-from agentrelay.hq.log.format import MAX_RECORD_DATA_BYTES, End, Gap, Input, Output, Resize
-from agentrelay.hq.log.session_log import LogLimits, SessionLog
+from agentrelay.hq.log.format import BLOCK_BYTES, End, Gap, Input, Output, Resize
+from agentrelay.hq.log.session_log import MAX_APPEND_BYTES, LogLimits, SessionLog
 
 SMALL = LogLimits(keep_bytes=3000, segment_bytes=1000)
 
@@ -94,6 +95,34 @@ def test_every_offset_reads_back(
     assert len(data) == min(max_bytes, max(0, total - start))
     assert offset == start
     log.close_file()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    sizes=st.lists(st.integers(1, 3) | st.integers(1, 1 << 20), min_size=1, max_size=6),
+    starts=st.lists(st.floats(0, 1), max_size=5),
+    resizes=st.booleans(),
+)
+def test_output_is_the_same_across_blocks(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], starts: list[float], *, resizes: bool
+) -> None:
+    log = new_log(tmp_path_factory.mktemp("log") / "s")
+    written = bytearray()
+    for n, size in enumerate(sizes):
+        data = random.Random(n).randbytes(size)
+        log.append_output(log.end, data)
+        if resizes:
+            log.append(Resize(log.end, 0, 10 + n, 80))
+        written += data
+    recovered = reopen(log)
+    assert (recovered.end, recovered.size) == (log.end, log.size)
+    for each in (log, recovered):
+        for start in [0, *(int(share * len(written)) for share in starts)]:
+            assert b"".join(data for _, data in read_to_end(each, start)) == written[start:]
+        assert not [record for record in each.records() if isinstance(record, Gap)]
+    size = log.disk_bytes
+    overhead = size - len(written)
+    assert overhead < 400 + 1200 * (size // BLOCK_BYTES) + 100 * len(sizes)
 
 
 def test_old_segments_go_only_while_enough_remains(directory: Path) -> None:
@@ -193,7 +222,7 @@ def test_output_that_does_not_follow_is_refused(directory: Path) -> None:
         with pytest.raises(LogError, match="the log ends at 10"):
             log.append(Resize(offset, 0, 1, 1))
     with pytest.raises(LogError, match="cannot follow"):
-        log.append_output(10, bytes(MAX_RECORD_DATA_BYTES + 1))
+        log.append_output(10, bytes(MAX_APPEND_BYTES + 1))
     log.close_file()
 
 
