@@ -238,11 +238,11 @@ def _is_open(method: str, path: str, is_ui_file: bool) -> bool:
         return True
     if method not in ("GET", "HEAD"):
         return False
-    # The UI is one page with many paths; a last part with a dot is a file, and has to be one of the UI's.
+    # The UI is one page with many paths; one with a dot is a file, and has to be one of the UI's.
     first, _, _ = path.removeprefix("/").partition("/")
     if not path.startswith("/") or first in _CLOSED_PREFIXES or first == "health":
         return False
-    return is_ui_file or "." not in path.rpartition("/")[2]
+    return is_ui_file or "." not in path
 
 
 def _values(headers: Headers, name: bytes) -> list[bytes]:

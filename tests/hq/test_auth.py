@@ -39,6 +39,7 @@ CLOSED = [
     ("GET", "/health/"),
     ("POST", "/health"),
     ("GET", "/.env"),
+    ("GET", "/.git/config"),
     ("GET", "/assets/missing.js"),
     ("GET", "/a/b.txt"),
     ("GET", ""),

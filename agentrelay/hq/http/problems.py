@@ -43,6 +43,7 @@ _STATUS: dict[type[AgentRelayError], int] = {
     LimitReached: 429,
 }
 
+_ROUTER_SAYS = {404: "There is nothing at this path.", 405: "This path does not take this method."}
 _UNEXPECTED = "HQ failed while it answered; its log has the details."
 
 
@@ -78,11 +79,9 @@ def problem(
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Make `app` answer every exception with a problem document; those nobody expects are `unexpected`."""
-    app.add_exception_handler(HttpProblem, _on_http_problem)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_bad_parameter)
-    app.add_exception_handler(AgentRelayError, _on_agentrelay_error)
+    """Make `app` answer exceptions with problem documents, all but those nobody expects (`unexpected`)."""
+    for expected in (HttpProblem, HTTPException, RequestValidationError, AgentRelayError):
+        app.add_exception_handler(expected, _on_error)
 
 
 def unexpected(error: Exception) -> Response:
@@ -91,27 +90,16 @@ def unexpected(error: Exception) -> Response:
     return problem(500, _UNEXPECTED, code="internal")
 
 
-async def _on_http_problem(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HttpProblem)  # noqa: S101 - registered for this type only
-    return problem(error.status, str(error), code=error.code, headers=error.headers)
-
-
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
-    """Answer what the framework raises: 404 and 405 of its router."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
-    details = {404: "There is nothing at this path.", 405: "This path does not take this method."}
-    detail = details.get(error.status_code, str(error.detail))
-    return problem(error.status_code, detail, headers=error.headers)
-
-
-async def _on_bad_parameter(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
-    # The value that was wrong is not repeated: it can be a megabyte, or nothing that JSON can hold.
-    said = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
-    return problem(422, "; ".join(said), code="bad_parameter")
-
-
-async def _on_agentrelay_error(_request: Request, error: Exception) -> Response:
+async def _on_error(_request: Request, error: Exception) -> Response:
+    if isinstance(error, HttpProblem):
+        return problem(error.status, str(error), code=error.code, headers=error.headers)
+    if isinstance(error, HTTPException):  # the router's 404 and 405
+        detail = _ROUTER_SAYS.get(error.status_code, str(error.detail))
+        return problem(error.status_code, detail, headers=error.headers)
+    if isinstance(error, RequestValidationError):
+        # The value that was wrong is not repeated: it can be a megabyte, or nothing that JSON can hold.
+        said = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
+        return problem(422, "; ".join(said), code="bad_parameter")
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return unexpected(error)

@@ -1,7 +1,6 @@
 """Sessions over HTTP: start, list, look at, type into, signal and end them."""
 
 import base64
-import binascii
 from typing import Annotated, Literal
 
 import msgspec
@@ -222,5 +221,5 @@ def _input_bytes(wish: Input) -> bytes:
         return wish.data.encode()
     try:
         return base64.b64decode(wish.data_base64 or "", validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise HttpProblem(422, f"`data_base64` is not base64: {error}.", code="bad_parameter") from None

@@ -73,7 +73,7 @@ class Ui:
         """Answer a GET or HEAD of a file, or of a path of the app, which is always index.html."""
         path = request.url.path
         if path not in self._files:
-            if "." in path.rpartition("/")[2]:
+            if "." in path:
                 return problem(404, "There is nothing at this path.")
             self._refresh()
             path = "/index.html"
