@@ -120,8 +120,8 @@ async def test_one_that_falls_too_far_behind_is_given_a_snapshot_and_goes_on() -
     event_id, kind, _ = await lagging.next()
     assert kind == "snapshot"
     hub.publish("runner", {"n": 7})
-    boot, _, n = event_id.partition("-")
-    assert await lagging.next() == (f"{boot}-{int(n) + 1}", "runner", {"n": 7})
+    boot, _, number = event_id.partition("-")
+    assert await lagging.next() == (f"{boot}-{int(number) + 1}", "runner", {"n": 7})
 
 
 async def test_what_is_kept_is_bounded_however_large_events_are() -> None:

@@ -18,6 +18,13 @@ from agentrelay.hq.store import Store
 from agentrelay.protocol.messages import StartSession
 
 
+class RunnerPart(Protocol):
+    """A runner."""
+
+    def describe(self) -> RunnerInfo:
+        """Give what the outside may know."""
+
+
 class SessionPart(Protocol):
     """A session; what cannot be done raises a `RequestError`."""
 
@@ -49,11 +56,8 @@ class RegistryPart(Protocol):
     def describe_sessions(self) -> Iterable[SessionInfo]:
         """Give every known session, oldest first."""
 
-    def runner(self, runner_id: str) -> Any:
-        """Give a runner for `describe_runner`; raises `UnknownRunner`."""
-
-    def describe_runner(self, runner: Any) -> RunnerInfo:
-        """Give what the outside may know of a runner."""
+    def runner(self, runner_id: str) -> RunnerPart:
+        """Give a runner; raises `UnknownRunner`."""
 
     def session(self, session_id: str) -> SessionPart:
         """Give a session; raises `UnknownSession`."""

@@ -31,6 +31,4 @@ async def list_runners(hq: Hq) -> Response:
 )
 async def get_runner(runner_id: str, hq: Hq) -> Response:
     """Give one runner."""
-    registry = hq.registry
-    info = registry.describe_runner(registry.runner(runner_id))
-    return Response(msgspec.json.encode(info), media_type=JSON)
+    return Response(msgspec.json.encode(hq.registry.runner(runner_id).describe()), media_type=JSON)

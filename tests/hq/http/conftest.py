@@ -102,6 +102,14 @@ def make_session(session_id: str = SESSION_ID, **changes: Any) -> FakeSession:
     return FakeSession(msgspec.structs.replace(info, **changes))
 
 
+@dataclass
+class FakeRunner:
+    info: RunnerInfo
+
+    def describe(self) -> RunnerInfo:
+        return self.info
+
+
 class FakeRegistry:
     def __init__(self) -> None:
         self.known_runners = {"box": RUNNER_INFO}
@@ -115,13 +123,10 @@ class FakeRegistry:
     def describe_sessions(self) -> list[SessionInfo]:
         return [session.describe() for session in self.known_sessions.values()]
 
-    def runner(self, runner_id: str) -> RunnerInfo:
+    def runner(self, runner_id: str) -> FakeRunner:
         if runner_id not in self.known_runners:
             raise UnknownRunner(f"there is no runner {runner_id!r}")
-        return self.known_runners[runner_id]
-
-    def describe_runner(self, runner: RunnerInfo) -> RunnerInfo:
-        return runner
+        return FakeRunner(self.known_runners[runner_id])
 
     def session(self, session_id: str) -> FakeSession:
         if session_id not in self.known_sessions:
