@@ -8,9 +8,7 @@ socket takes no more nobody packs: the bytes wait in their rings, and who fills 
 import asyncio
 import logging
 import os
-import platform
 import signal
-import socket
 from collections import deque
 from collections.abc import Sequence
 
@@ -340,15 +338,16 @@ class Link:
         """Give the text of `register`, and keep what it promises."""
         for session in self._sessions.held.values():
             session.hold_everything()
+        machine = os.uname()
         for command_chars in (_COMMAND_CHARS, 200, 0):
             text = encode(
                 Register(
                     protocol=PROTOCOL,
                     runner_id=self._runner_id,
                     version=agentrelay.__version__,
-                    hostname=socket.gethostname(),
-                    os=platform.system().lower(),
-                    arch=platform.machine(),
+                    hostname=machine.nodename,
+                    os=machine.sysname.lower(),
+                    arch=machine.machine,
                     presets=list(self._presets),
                     sessions=[_held(session, command_chars) for session in self._sessions.held.values()],
                 )

@@ -4,7 +4,6 @@ import glob
 import os
 import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,8 @@ from agentrelay.errors import ConfigError
 
 SHELL = "shell"
 """The preset that stands for nothing in particular: the user's login shell."""
+
+_BUILT_IN = Path(__file__).with_name("presets.toml")
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,7 +57,7 @@ def load_presets(own: Path) -> dict[str, Preset]:
     Raises:
         ConfigError: the user's file cannot be read, or has something in it that no preset has.
     """
-    tables = tomllib.loads(resources.files("agentrelay.runner").joinpath("presets.toml").read_text())
+    tables = tomllib.loads(_BUILT_IN.read_text())
     try:
         for name, table in _read(own).items():
             if not isinstance(table, dict):
