@@ -2,8 +2,9 @@
 
 Two environment variables choose what is built:
 
-- `AGENTRELAY_DEBUG=1`: the checked build, with assertions and bounds checks, for tests and debuggers.
-- `AGENTRELAY_SANITIZE=address,undefined`: that much of gcc's `-fsanitize` on top, for tests.
+- `AGENTRELAY_DEBUG=1`: the checked build for tests and debuggers, with assertions and bounds checks.
+- `AGENTRELAY_SANITIZE=address,undefined`: any of gcc's `-fsanitize`, on top of either. Python itself is not
+  built with it, so the sanitizer's library has to be preloaded.
 """
 
 import os
@@ -18,8 +19,12 @@ SANITIZE = os.environ.get("AGENTRELAY_SANITIZE", "")
 Options.warning_errors = True
 
 compile_args = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
-compile_args += ["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O3"]
 link_args = []
+if DEBUG:
+    compile_args += ["-O1", "-g", "-UNDEBUG"]
+else:
+    # Cython leaves the temporaries of assertions behind; the checked build uses them and warns of all others.
+    compile_args += ["-O3", "-Wno-unused-variable"]
 if SANITIZE:
     compile_args += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
     link_args += [f"-fsanitize={SANITIZE}"]
@@ -40,10 +45,11 @@ setup(
             "boundscheck": DEBUG,
             "wraparound": DEBUG,
             "cdivision": True,
+            # Names that nothing uses and the contract does not have.
             "auto_pickle": False,
             "autotestdict": False,
         },
-        # What is built depends on the variables too, which no file time tells.
+        # What is built depends on the variables too, which the times of files do not tell.
         force=True,
     )
 )

@@ -261,6 +261,7 @@ cdef class ByteRing:
     cdef uint64_t _capacity
     cdef uint64_t _usable  # capacity without the guard
     cdef bint _guarded  # shared: 0xFF behind head
+    cdef uint64_t _step  # how many bytes may be counted at once: at most the guard, whose place they take
     cdef bint _prepared  # the guard is known to be filled
     cdef readonly bint eof
 
@@ -278,7 +279,7 @@ cdef class ByteRing:
         self._words[HEAD] = self._words[FIRST] = <uint64_t>offset
         self._words[KEEP] = INT64_MAX
         self._words[INPUT_APPLIED] = 0
-        self._usable = self._capacity
+        self._usable = self._step = self._capacity
         self._guarded = False
         self._prepared = True
 
@@ -300,6 +301,7 @@ cdef class ByteRing:
         ring._attach(map_ring(fd, HEADER_PAGE_BYTES, capacity_bytes))
         ring._words = <uint64_t *>ring._mapping.address
         ring._usable = ring._capacity - C_GUARD_BYTES
+        ring._step = C_GUARD_BYTES
         ring._guarded = True
         return ring
 
@@ -337,7 +339,8 @@ cdef class ByteRing:
         return self._usable - (head - (keep if keep > base else base))
 
     cdef inline void _count(self, uint64_t head, uint64_t n_bytes) noexcept nogil:
-        """Count bytes that are in place behind head: in a shared ring at most those of the guard."""
+        """Count bytes that are in place behind head."""
+        assert n_bytes <= self._step
         if self._guarded:
             # Before head moves: killed in between, old bytes would be where recover() expects the guard.
             memset(self._at(head + C_GUARD_BYTES), 0xFF, n_bytes)
@@ -347,11 +350,10 @@ cdef class ByteRing:
         """Append bytes, at most the room there is, unmasked with a key in memory order."""
         cdef uint64_t head
         cdef uint64_t step
+        assert n_bytes <= self._room(self._word(HEAD))
         while n_bytes > 0:
             head = self._word(HEAD)
-            step = n_bytes
-            if self._guarded and step > C_GUARD_BYTES:
-                step = C_GUARD_BYTES
+            step = min(n_bytes, self._step)
             xor_copy(self._at(head), data, step, key)
             self._count(head, step)
             data += step
@@ -458,11 +460,7 @@ cdef class ByteRing:
         while True:
             self._check_writable()  # each time: a signal handler may have closed the ring
             head = self._word(HEAD)
-            ask = self._room(head)
-            if ask > <uint64_t>max_bytes - total:
-                ask = <uint64_t>max_bytes - total
-            if self._guarded and ask > C_GUARD_BYTES:
-                ask = C_GUARD_BYTES
+            ask = min(self._room(head), <uint64_t>max_bytes - total, self._step)
             if ask == 0:
                 break
             got = read(fd, self._at(head), ask)
@@ -486,10 +484,8 @@ cdef class ByteRing:
         if not self._guarded:
             raise ValueError("only a shared ring is recovered")
         cdef uint64_t head = self._word(HEAD)
-        cdef uint64_t n_bytes = self._room(head)
+        cdef uint64_t n_bytes = min(self._room(head), self._step)
         cdef uint8_t *guard = self._at(head)
-        if n_bytes > C_GUARD_BYTES:
-            n_bytes = C_GUARD_BYTES
         while n_bytes > 0 and guard[n_bytes - 1] == 0xFF:
             n_bytes -= 1
         self._count(head, n_bytes)
@@ -522,6 +518,8 @@ cdef class ByteRing:
         cdef uint64_t page = PAGE_BYTES
         cdef uint64_t start = (at + (self._capacity - self._usable) + page - 1) & ~(page - 1)
         cdef uint64_t end = (at + self._capacity) & ~(page - 1)
+        assert start < end
+        assert end <= 2 * self._capacity
         if madvise(self._data + start, end - start, MADV_REMOVE) < 0:
             PyErr_SetFromErrno(OSError)
 
