@@ -8,7 +8,7 @@ from agentrelay.hq.log.budget import LogBudget
 from agentrelay.hq.log.recording import Recording
 from agentrelay.hq.log.session_log import SessionLog
 from agentrelay.hq.log.writer import LogWriter
-from agentrelay.hq.session import Session
+from agentrelay.hq.session import Session, State
 
 log = logging.getLogger("agentrelay.hq")
 
@@ -122,7 +122,7 @@ class Archive:
         )
         session.head = files.end
         self._budget.add(files)
-        if session.over:
+        if session.state is State.ENDED:
             return LogRecorder(files, None)
         return self._follow(session, files)
 

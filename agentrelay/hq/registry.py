@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import PurePath
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -88,6 +89,7 @@ class Registry:
         self._archive = archive
         self._clock = clock
         self._starting: dict[SessionId, _Starting] = {}
+        self._saved: WeakKeyDictionary[Session, SessionRow] = WeakKeyDictionary()
         self._active: dict[Session, None] = {}
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
         self._settling: asyncio.TimerHandle | None = None
@@ -231,7 +233,7 @@ class Registry:
             UnknownSession: there is none of this id.
         """
         session = self.session(session_id)
-        if not session.over and session.state is not State.LOST:
+        if not session.over:
             session.stop()
             return "stopping"
         self._remove(session)
@@ -302,7 +304,7 @@ class Registry:
         if session.runner_id != runner_id:
             log.warning("runner %s holds session %s of %s", runner_id, held.session_id, session.runner_id)
             return None
-        if session.over:
+        if session.state is State.ENDED:
             return None
         if session.epoch != held.epoch:
             if session.epoch:
@@ -403,23 +405,11 @@ class Registry:
         if session.session_id not in self.sessions or session.state is State.STARTING:
             return
         self._events.publish("session", session.describe())
-        self._run(
-            self._store.update_session(
-                session.session_id,
-                name=session.name,
-                command=session.command,
-                cwd=session.cwd,
-                rows=session.rows,
-                cols=session.cols,
-                state=session.state.value,
-                epoch=session.epoch,
-                pid=session.pid,
-                ended_at=session.ended_at,
-                exit_code=session.exit_code,
-                signal=session.signal,
-                head_offset=session.head,
-            )
-        )
+        row = _row(session)
+        if self._saved.get(session) != row:
+            # Viewers come and go without a trace on disk.
+            self._saved[session] = row
+            self._run(self._store.save_session(row))
 
     def _session_active(self, session: Session) -> None:
         self._active[session] = None
@@ -474,5 +464,8 @@ def _row(session: Session) -> SessionRow:
         cwd=session.cwd,
         epoch=session.epoch,
         pid=session.pid,
+        ended_at=session.ended_at,
+        exit_code=session.exit_code,
+        signal=session.signal,
         recording=session.recording,
     )

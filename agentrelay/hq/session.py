@@ -193,8 +193,8 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether no output can follow any more."""
-        return self.state is State.ENDED
+        """Whether no output is to be expected any more."""
+        return self.state in (State.ENDED, State.LOST)
 
     @property
     def base(self) -> int:
@@ -253,6 +253,7 @@ class Session:
         self._told_acked = acked
         self._told_limit = limit
         if self.state is not State.RUNNING:
+            self.ended_at = None
             self._go(State.RUNNING)
         self._attach_link(link, stream)
         if self.stop_asked:
@@ -268,10 +269,12 @@ class Session:
 
     def on_runner_without_it(self) -> None:
         """The runner came back and does not hold this session."""
-        if not self.over and self.state is not State.LOST:
+        if not self.over:
+            self.ended_at = time.time()
             self._go(State.LOST)
             for follower in list(self.followers):
                 follower.on_trouble("session_over", "the runner came back without this session")
+                follower.on_ended()
 
     def _attach_link(self, link: Link, stream: StreamId) -> None:
         self._link = link
@@ -358,7 +361,7 @@ class Session:
 
     def on_exited(self, *, exit_code: int | None, signal: int | None) -> None:
         """The program has exited and every byte of its output is here."""
-        if self.over:
+        if self.state is State.ENDED:
             return
         self.exit_code = exit_code
         self.signal = signal
@@ -419,7 +422,7 @@ class Session:
             return False
         if any(follower.position < self.head for follower in self.followers):
             return False
-        if self.over:
+        if self.state is State.ENDED:
             self.ring.close()
             self.ring = None
         else:
