@@ -403,8 +403,10 @@ def _listen(directory: RunnerDirectory) -> socket.socket:
 
 
 def _answer(text: str) -> None:
-    os.write(1, text.encode() + b"\n")
+    asker = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    os.write(asker, text.encode() + b"\n")
+    os.close(asker)
 
 
 if __name__ == "__main__":

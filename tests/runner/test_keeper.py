@@ -228,13 +228,12 @@ def test_a_signal_reaches_the_foreground_of_a_shell_too(start_keeper: Start, tal
     runner = talk()
     runner.hello()
     # With job control the program in the foreground is in a process group of its own.
-    spawned = runner.spawn(
-        "s", "bash", "--norc", "-c", "set -m; sh -c 'echo ready; read x; echo no'; echo $?"
-    )
+    spawned = runner.spawn("s", "bash", "--norc", "-ic", "sh -c 'echo ready; exec sleep 600'; echo status $?")
     read_until(spawned.fds[0], b"ready")
-    runner.say("signal", session_id="s", signal=int(signal.SIGTERM))
-    assert runner.expect("exited").payload["signal"] == signal.SIGTERM
-    assert b"no" not in read_all(spawned.fds[0])
+    assert os.tcgetpgrp(spawned.fds[0]) != spawned.payload["pid"]
+    runner.say("signal", session_id="s", signal=int(signal.SIGTERM))  # which an interactive shell ignores
+    assert runner.expect("exited").payload["exit_code"] == 0
+    assert b"status 143" in read_all(spawned.fds[0])
     close(*spawned.fds)
 
 
