@@ -4,12 +4,15 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 import agentrelay
 from agentrelay.errors import ConfigError
 from agentrelay.hq.config import DEV_CREDENTIAL, HqConfig, login_link
+
+_Value = TypeVar("_Value", str, str | None)
 
 _PREFER_VARIABLE = "Every user of this machine can see arguments: prefer the variable."
 
@@ -21,8 +24,8 @@ _PREFER_VARIABLE = "Every user of this machine can see arguments: prefer the var
 @click.option(
     "--data-dir",
     envvar="AGENTRELAY_DATA_DIR",
-    type=click.Path(path_type=Path),
-    default=Path("~/.local/share/agentrelay"),
+    default="~/.local/share/agentrelay",
+    metavar="DIRECTORY",
     show_envvar=True,
     help="Where the database and the output logs are kept. One HQ at a time.",
 )
@@ -58,7 +61,7 @@ _PREFER_VARIABLE = "Every user of this machine can see arguments: prefer the var
 def main(
     host: str,
     port: int,
-    data_dir: Path,
+    data_dir: str,
     runner_token: str | None,
     admin_token: str | None,
     public_urls: tuple[str, ...],
@@ -73,7 +76,7 @@ def main(
         config = HqConfig.checked(
             host=host,
             port=port,
-            data_dir=data_dir,
+            data_dir=Path(_given(data_dir, "--data-dir")),
             runner_token=_given(runner_token, "--runner-token"),
             admin_token=_given(admin_token, "--admin-token"),
             no_login=no_login,
@@ -116,8 +119,8 @@ def print_login_link(config: HqConfig) -> None:
     click.echo(login_link(url or config.url(), asyncio.run(create_login_link())))
 
 
-def _given(token: str | None, flag: str) -> str | None:
-    """Refuse an empty token on the command line: most likely a shell variable that is not set."""
-    if token == "":
-        raise ConfigError(f"{flag} is empty: leave it out, or give a token")
-    return token
+def _given(value: _Value, flag: str) -> _Value:
+    """Refuse an empty value on the command line: most likely a shell variable that is not set."""
+    if value == "":
+        raise ConfigError(f"{flag} is empty: leave it out, or give it a value")
+    return value

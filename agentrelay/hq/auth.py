@@ -129,10 +129,13 @@ class Auth:
         principal = self._identify(headers)
         if isinstance(principal, Refused):
             return principal
-        if principal is Principal.NOBODY and not _is_open(method, path, is_ui_file):
+        is_open = _is_open(method, path, is_ui_file)
+        if principal is Principal.NOBODY and not is_open:
             return _UNAUTHORIZED
         if method not in _SAFE_METHODS and principal is not Principal.ADMIN:
-            refused = self._check_origin(headers, scheme, required=principal is Principal.LOGIN)
+            # What is open does not go by the cookie, so a program that happens to keep one needs no Origin.
+            required = principal is Principal.LOGIN and not is_open
+            refused = self._check_origin(headers, scheme, required=required)
             if refused:
                 return refused
         return Allowed(principal)

@@ -227,6 +227,11 @@ def test_without_login_a_program_needs_no_origin() -> None:
     assert NO_LOGIN.check_upgrade("/ws/session/x", [HOST]) == Allowed(Principal.ANYONE)
 
 
+def test_logging_in_again_with_a_cookie_needs_no_origin_but_no_foreign_one() -> None:
+    assert http(LOGIN, method="POST", path="/api/login") == 200
+    assert http(LOGIN, (b"origin", b"http://evil.example"), method="POST", path="/api/login") == 403
+
+
 def test_reading_with_a_cookie_needs_no_origin() -> None:
     assert http(LOGIN) == 200
 

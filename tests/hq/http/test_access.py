@@ -94,13 +94,12 @@ async def test_every_route_says_401_before_it_looks_at_anything(
             for method in ALL_METHODS:
                 if (method, path) in OPEN:
                     continue
-                for value in (SESSION_ID, "unknown", "box"):
-                    for query in ("", "?from=-1&format=x&to=no"):
-                        answer = await client.request(method, fill(path, value) + query, content=b"\xff{")
-                        assert answer.status_code == 401, (method, path)
-                        assert answer.headers["www-authenticate"] == "Bearer"
-                        if method != "HEAD":
-                            problem_of(answer)
+                for rest in (fill(path, SESSION_ID), fill(path, "unknown") + "?from=-1&format=x&to=no"):
+                    answer = await client.request(method, rest, content=b"\xff{")
+                    assert answer.status_code == 401, (method, path)
+                    assert answer.headers["www-authenticate"] == "Bearer"
+                    if method != "HEAD":
+                        problem_of(answer)
     assert hq.registry.started == []
     assert hq.registry.known_sessions[SESSION_ID].calls == []
 
@@ -131,7 +130,7 @@ async def test_a_cookie_opens_every_route_and_changes_nothing_from_a_foreign_pag
     for origin in ({}, {"origin": "http://evil.example"}, {"origin": "http://localhost:3000"}):
         async with client_of(app, cookie | origin) as client:
             for method, path in routes_of(app.routes):
-                if path == "/api/events":
+                if path in ("/api/events", "/api/login"):
                     continue
                 answer = await client.request(method, fill(path, SESSION_ID), content=b"{}")
                 if method in ("GET", "HEAD"):
