@@ -1,6 +1,7 @@
 """Liveness: a silent peer is asked, and one that stays silent is dead.
 
-docs/protocol.md section 1. The clock runs on bytes received, never on a ping's answer: a ping waits behind whatever is queued before it.
+docs/protocol.md section 1. The clock runs on bytes received, never on a ping's answer: a ping waits behind
+whatever is queued before it.
 """
 
 from enum import Enum

@@ -1,8 +1,8 @@
 """Control messages: the JSON text frames of both WebSockets as typed structs.
 
-docs/protocol.md sections 2 and 3. A message is `{"type": ..., "payload": {...}}`. `encode` gives the bytes of
-one; each `decode_*` accepts what one direction may carry, gives None for a type it does not know (so that newer
-peers can say more), and raises `ProtocolError` for everything that is not a message.
+docs/protocol.md sections 2 and 3. A message is `{"type": ..., "payload": {...}}`. `encode` gives the bytes
+of one; each `decode_*` accepts what one direction may carry, gives None for a type it does not know (so that
+newer peers can say more), and raises `ProtocolError` for everything that is not a message.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,13 @@ MAX_TEXT_BYTES = 65_536
 
 Rows = Annotated[int, Meta(ge=1, le=1000)]
 Cols = Annotated[int, Meta(ge=1, le=1000)]
-Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Offset = Annotated[int, Meta(ge=0, le=2**62)]
+"""An offset that a window can be added to without leaving the 63 bits that rings and files count in."""
 Stream = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+SystemNumber = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""A pid, an exit code or the number of a signal."""
+HeldId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
+"""An id a runner gives back: HQ makes file names and headers of it."""
 Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
 """Text that reaches the operating system, which ends a string at NUL."""
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
@@ -49,7 +54,7 @@ class StartSession(Message):
     rows: Rows = 24
     cols: Cols = 80
     name: Name | None = None
-    session_id: str | None = None
+    session_id: Annotated[str, Meta(max_length=1000)] | None = None
     recording: bool = True
 
 
@@ -201,9 +206,9 @@ class Preset(Struct, frozen=True, kw_only=True):
 class Held(Struct, frozen=True, kw_only=True):
     """A session the runner holds: it can send `[base, head)` and has applied `input` bytes of input."""
 
-    session_id: str
-    epoch: str
-    pid: int
+    session_id: HeldId
+    epoch: HeldId
+    pid: SystemNumber
     base: Offset
     head: Offset
     input: Offset
@@ -211,6 +216,11 @@ class Held(Struct, frozen=True, kw_only=True):
     cols: Cols
     command: list[str]
     cwd: str
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody can hold (msgspec calls this for every message that arrives)."""
+        if self.base > self.head:
+            raise ValueError(f"a session held from {self.base} to {self.head}")
 
 
 class Register(Message):
@@ -226,6 +236,11 @@ class Register(Message):
     presets: list[Preset] = []
     sessions: list[Held] = []
 
+    def __post_init__(self) -> None:
+        """Refuse two sessions of one id: only one stream can go on."""
+        if len({held.session_id for held in self.sessions}) < len(self.sessions):
+            raise ValueError("one session is held twice")
+
 
 class Started(Message):
     """A program runs; its output begins at offset 0 of `stream`."""
@@ -233,8 +248,8 @@ class Started(Message):
     type = "started"
     session_id: str
     stream: Stream
-    epoch: str
-    pid: int
+    epoch: HeldId
+    pid: SystemNumber
     rows: Rows
     cols: Cols
     command: list[str]
@@ -266,8 +281,8 @@ class Exited(Message):
     type = "exited"
     stream: Stream
     offset: Offset
-    exit_code: int | None
-    signal: int | None
+    exit_code: SystemNumber | None
+    signal: SystemNumber | None
 
 
 # --- HQ to runner ---------------------------------------------------------------------------------
@@ -382,9 +397,8 @@ def _decode(text: bytes | memoryview, table: _Table) -> Any:
     message_type = table.get(kind)
     if message_type is None:
         return None
-    payload = envelope.get("payload", {})
     try:
-        return msgspec.convert(payload, message_type)
+        return msgspec.convert(envelope.get("payload"), message_type)
     except msgspec.ValidationError as error:
         raise ProtocolError("bad_message", f"payload of {kind}: {error}") from None
 

@@ -5,8 +5,8 @@ fastest viewer that moves, plus a window; never past what HQ's ring holds beside
 """
 
 WINDOW_BYTES = 1 << 20
-"""How far output may run ahead of the fastest viewer: a terminal shows 1 MiB in 50 to 100 ms, so what a person
-sees stops within 300 ms of Ctrl-C, and a link of 1 Gbit/s and 8 ms is still kept full."""
+"""How far output may run ahead of the fastest viewer: a terminal shows 1 MiB in 50 to 100 ms, so what a
+person sees stops within 300 ms of Ctrl-C, and a link of 1 Gbit/s and 8 ms is still kept full."""
 
 STALL_S = 1.0
 """A viewer that has not moved for this long although there is output for it does not set the pace."""
