@@ -33,6 +33,7 @@ def make_app(hq: HqParts, *, render: Render | None = None, ui: Ui | None = None)
         redirect_slashes=False,
     )
     app.state.hq = hq
+    app.state.openapi = None
     app.state.render = render
     app.state.failure_limit = login.FailureLimit()
     app.state.ui = ui or Ui(UI_DIR)

@@ -49,5 +49,8 @@ async def metrics(hq: Hq) -> Response:
 
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi_document(request: Request) -> Response:
-    """Give the OpenAPI document."""
-    return Response(openapi.describe(request.app), media_type=JSON)
+    """Give the OpenAPI document, made when it is first asked for."""
+    state = request.app.state
+    if state.openapi is None:
+        state.openapi = openapi.describe(request.app)
+    return Response(state.openapi, media_type=JSON)
