@@ -1,5 +1,6 @@
 """An app without sockets, runners or a clock that moves by itself."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,9 +190,28 @@ def make_hq(config: HqConfig, store: Store) -> FakeHq:
     return FakeHq(config, store, auth, EventHub(), registry, Metrics(registry))
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Make a database once: creating one syncs the disk many times."""
+    path = tmp_path_factory.mktemp("empty") / "hq.db"
+
+    async def create() -> None:
+        await (await Store.open(path)).close()
+
+    asyncio.run(create())
+    return path.read_bytes()
+
+
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "hq.db")
+def database(tmp_path: Path, empty_database: bytes) -> Path:
+    path = tmp_path / "hq.db"
+    path.write_bytes(empty_database)
+    return path
+
+
+@pytest.fixture
+async def store(database: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(database)
     yield opened
     await opened.close()
 
