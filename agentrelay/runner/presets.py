@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,7 +100,12 @@ def find_preset(name: str, preset: Preset, environ: Mapping[str, str] = os.envir
 def _expand(pattern: str) -> list[str]:
     """Give the paths a pattern stands for, the newest version of something first."""
     path = os.path.expanduser(pattern)
-    return sorted(glob.glob(path), reverse=True) if glob.has_magic(path) else [path]
+    return sorted(glob.glob(path), key=_by_version, reverse=True) if glob.has_magic(path) else [path]
+
+
+def _by_version(path: str) -> list[tuple[int, str]]:
+    """Give a key that sorts v9 before v22."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
 
 
 def installed(presets: Mapping[str, Preset], environ: Mapping[str, str] = os.environ) -> list[Installed]:

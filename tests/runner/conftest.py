@@ -49,6 +49,11 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             kill(pid)
 
 
+def text_of(path: str) -> str:
+    """Give the text of a file."""
+    return Path(path).read_text(errors="replace")
+
+
 def children(pid: int) -> list[int]:
     """Give the children of a process."""
     with contextlib.suppress(FileNotFoundError):
