@@ -25,6 +25,7 @@ import {
   type ViewerMessage,
 } from "../../wire/messages";
 import type { RunnerId, SessionId } from "../../wire/values";
+import { controlKey } from "./keys";
 import { isQueryReply } from "./queryReply";
 import type { SessionState } from "./sessionState";
 import { readText, type TerminalPort } from "./terminalPort";
@@ -55,6 +56,7 @@ const RESIZE_DEBOUNCE_MS = 80;
 
 /** CAN ends any half-received sequence, then RIS. In the stream, because writes are parsed later than now. */
 const RESET = encode("\x18\x1bc");
+const HIDE_CURSOR = encode("\x18\x1b[?25l");
 const NOTHING = new Uint8Array(0);
 
 export class TerminalSession {
@@ -96,6 +98,8 @@ export class TerminalSession {
       control: "nobody",
       pty: null,
       title: "",
+      bells: 0,
+      ctrl: false,
       notice: null,
     };
     this.#connection = new Connection(
@@ -120,6 +124,9 @@ export class TerminalSession {
     this.terminal.onData((data) => this.#onData(data));
     this.terminal.onBinary((data) => this.#sendInput(Uint8Array.from(data, (char) => char.charCodeAt(0))));
     this.terminal.onTitleChange((title) => this.#update({ title }));
+    this.terminal.onBell(() => {
+      if (this.#unparsed[0] !== true) this.#update({ bells: this.#state.bells + 1 });
+    });
   }
 
   get state(): SessionState {
@@ -144,13 +151,19 @@ export class TerminalSession {
     this.#connection.dial();
   }
 
-  retryNow(): void {
+  /** Try again: now where a try is planned, also where none is because the last one failed for good. */
+  retry(): void {
     if (this.#state.phase.name === "failed") {
       this.#update({ phase: { name: this.#target.kind === "start" ? "starting" : "connecting" } });
       this.#connection.dial();
     } else {
-      this.#connection.retryNow();
+      this.hurry();
     }
+  }
+
+  /** Do not wait for the planned try: there is reason to believe that HQ can be reached. */
+  hurry(): void {
+    this.#connection.retryNow();
   }
 
   /** Detach, and free the terminal. The session goes on. */
@@ -176,9 +189,14 @@ export class TerminalSession {
     this.#cancelResize = this.#clock.after(RESIZE_DEBOUNCE_MS, () => this.#sendSize());
   }
 
-  /** Take keyboard input that does not come through the terminal, such as from an on-screen key. */
+  /** Take a key that does not come through the terminal, such as an on-screen one. */
   type(text: string): void {
-    this.#sendInput(encode(text));
+    this.#sendInput(encode(this.#withCtrl(text)));
+  }
+
+  /** Let Ctrl count for the next key, or no longer. */
+  armCtrl(ctrl: boolean): void {
+    this.#update({ ctrl });
   }
 
   readText(): string {
@@ -328,6 +346,7 @@ export class TerminalSession {
       case "session_ended": {
         const { exit_code, signal } = message.payload;
         this.#input.clear();
+        this.#write(HIDE_CURSOR, true, null);
         this.#update({ phase: { name: "ended", exit: { exit_code, signal } } });
         break;
       }
@@ -465,7 +484,13 @@ export class TerminalSession {
       // Exactly one party answers a program's query, and never one that it asked in the past.
       if (this.#unparsed[0] === true || this.#state.control !== "you" || !this.#attached) return;
     }
-    this.#sendInput(encode(data));
+    this.#sendInput(encode(this.#withCtrl(data)));
+  }
+
+  #withCtrl(text: string): string {
+    if (!this.#state.ctrl) return text;
+    this.#update({ ctrl: false });
+    return controlKey(text);
   }
 
   #sendInput(bytes: Uint8Array<ArrayBuffer>): void {

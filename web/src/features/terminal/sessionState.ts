@@ -35,5 +35,9 @@ export interface SessionState {
   pty: Dimensions | null;
   /** Title that the program set. */
   title: string;
+  /** How often the program rang since this viewer came. */
+  bells: number;
+  /** Ctrl counts for the next key. */
+  ctrl: boolean;
   notice: Notice | null;
 }

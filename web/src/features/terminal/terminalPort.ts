@@ -9,6 +9,7 @@ export interface TerminalPort {
   resize(columns: number, rows: number): void;
   onData(listener: (data: string) => void): IDisposable;
   onBinary(listener: (data: string) => void): IDisposable;
+  onBell(listener: () => void): IDisposable;
   onTitleChange(listener: (title: string) => void): IDisposable;
   /** Fires right before the `onData` of a pressed key. The headless build has no keys. */
   onKey?(listener: () => void): IDisposable;

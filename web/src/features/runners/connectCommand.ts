@@ -1,0 +1,15 @@
+/** The command that connects a machine to the HQ that this page is from. */
+
+const LOOPBACK = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
+/**
+ * @param hqUrl where HQ is, as a browser reaches it.
+ * @returns the command, and whether it needs HQ's runner token: the built-in one counts on loopback only.
+ */
+export function connectCommand(hqUrl: string): { command: string; needsToken: boolean } {
+  const url = new URL("/ws/runner", hqUrl);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  const needsToken = !LOOPBACK.has(url.hostname);
+  const token = needsToken ? " --token <runner token>" : "";
+  return { command: `agentrelay-runner --hq-url ${url.href}${token}`, needsToken };
+}
