@@ -5,18 +5,26 @@ looked up; how large the body may be. Behind: security headers on every answer, 
 whatever went wrong unexpectedly.
 """
 
+import asyncio
+
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrelay.hq.auth import Auth, Principal, Refused
 from agentrelay.hq.http.body import too_large
-from agentrelay.hq.http.problems import problem, unexpected
+from agentrelay.hq.http.problems import HttpProblem, problem, unexpected
 from agentrelay.hq.http.ui import Ui
 
 MAX_BODY_BYTES = 1 << 20
 MAX_OPEN_BODY_BYTES = 4096
 """Where nobody has logged in yet: a login token and nothing else."""
+OPEN_BODY_S = 10.0
+"""How long that may take to arrive, as for headers."""
+
+MAX_DISCARDED_BYTES = 16 << 20
+"""Up to here the server throws a refused body away as it arrives; beyond, or with an open end, it hangs up.
+Hanging up on a client that is still sending can cost it the answer."""
 
 PRINCIPAL = "agentrelay.principal"
 """Key of the scope under which the app finds the `Principal`."""
@@ -80,8 +88,7 @@ class Gate:
             is_ui_file=self._ui.has(path),
         )
         length = _declared_bytes(scope)
-        # A body this large is not worth reading to its end just to keep the connection.
-        headers = {"connection": "close"} if length is None or length > MAX_BODY_BYTES else {}
+        headers = {"connection": "close"} if length is None or length > MAX_DISCARDED_BYTES else {}
         if isinstance(decision, Refused):
             if decision.status == 401:
                 headers["www-authenticate"] = "Bearer"
@@ -111,13 +118,21 @@ def _declared_bytes(scope: Scope) -> int | None:
 
 
 def _limited(receive: Receive, scope: Scope) -> Receive:
-    """Give a `receive` that ends the request with 413 once the body is larger than it may be."""
+    """Give a `receive` that ends a request whose body is larger or, from nobody, slower than it may be."""
     limit = _body_limit(scope)
     received_bytes = 0
+    deadline_s = None
+    if scope[PRINCIPAL] is Principal.NOBODY:
+        deadline_s = asyncio.get_running_loop().time() + OPEN_BODY_S
 
     async def receive_limited() -> Message:
         nonlocal received_bytes
-        message = await receive()
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                message = await receive()
+        except TimeoutError:
+            detail = f"The body has to arrive within {OPEN_BODY_S:.0f} s."
+            raise HttpProblem(408, detail, headers={"connection": "close"}) from None
         if message["type"] == "http.request":
             received_bytes += len(message.get("body", b""))
             if received_bytes > limit:

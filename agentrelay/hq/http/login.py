@@ -157,17 +157,10 @@ def client_address(request: Request, config: HqConfig) -> str:
 
 
 def _with_cookie(request: Request, config: HqConfig, value: str, life_s: int) -> Response:
-    response = Response(status_code=204)
-    response.set_cookie(
-        LOGIN_COOKIE,
-        value,
-        max_age=life_s,
-        path="/",
-        secure=_is_secure(request, config),
-        httponly=True,
-        samesite="strict",
-    )
-    return response
+    cookie = f"{LOGIN_COOKIE}={value}; Path=/; Max-Age={life_s}; HttpOnly; SameSite=Strict"
+    if _is_secure(request, config):
+        cookie += "; Secure"
+    return Response(status_code=204, headers={"set-cookie": cookie})
 
 
 def _is_secure(request: Request, config: HqConfig) -> bool:

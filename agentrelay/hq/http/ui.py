@@ -4,6 +4,7 @@ Only what was found in the directory can be served, so no path can lead out of i
 HQ runs is noticed by its new index.html.
 """
 
+import gzip
 import hashlib
 import logging
 import re
@@ -36,6 +37,8 @@ _TYPES = {
     ".woff2": "font/woff2",
 }
 _ENCODINGS = {".br": "br", ".gz": "gzip"}
+
+_WORTH_PACKING_BYTES = 1024
 
 _NEVER = re.compile(r";\s*q=0(\.0*)?\s*$", re.IGNORECASE)
 _FOREVER = "public, max-age=31536000, immutable"
@@ -129,9 +132,12 @@ def _load(directory: Path) -> dict[str, _File]:
             if packed.is_file():
                 content[encoding] = packed.read_bytes()
         path = "/" + source.relative_to(directory).as_posix()
+        media_type = _TYPES.get(source.suffix, "application/octet-stream")
+        if len(content) == 1 and len(content[""]) >= _WORTH_PACKING_BYTES and media_type.endswith("utf-8"):
+            content["gzip"] = gzip.compress(content[""], 6, mtime=0)
         files[path] = _File(
             content=content,
-            media_type=_TYPES.get(source.suffix, "application/octet-stream"),
+            media_type=media_type,
             etag=f'"{hashlib.sha256(content[""]).hexdigest()[:32]}"',
             # Vite puts a hash of the content into the names below /assets/.
             cache_control=_FOREVER if path.startswith("/assets/") else "no-cache",

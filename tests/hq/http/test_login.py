@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 
 import httpx
@@ -7,7 +8,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from agentrelay.hq.auth import LOGIN_COOKIE
-from agentrelay.hq.http import make_app
+from agentrelay.hq.http import gate, make_app
 from agentrelay.hq.http.login import FailureLimit, client_address
 from agentrelay.hq.store import Store
 from tests.hq.http.conftest import (
@@ -54,7 +55,7 @@ async def test_the_cookie_is_kept_from_scripts_and_other_sites(nobody: httpx.Asy
     answer = await log_in(nobody, ADMIN)
     cookie = cookie_of(answer)[LOGIN_COOKIE]
     assert cookie["httponly"]
-    assert cookie["samesite"] == "strict"
+    assert cookie["samesite"] == "Strict"
     assert cookie["path"] == "/"
     assert cookie["max-age"] == str(30 * 24 * 3600)
     assert not cookie["secure"]
@@ -133,6 +134,21 @@ async def test_nobody_gets_to_send_a_large_body_to_the_login(asgi: Asgi) -> None
     headers = [(b"host", b"localhost"), (b"transfer-encoding", b"chunked")]
     await asgi.request("POST", "/api/login", headers, [b"x" * 1000] * 100)
     assert (asgi.status, asgi.received) == (413, 5)
+
+
+async def test_nobody_gets_to_send_a_body_for_ever(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "OPEN_BODY_S", 0.01)
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b'{"token": "'
+        await asyncio.Event().wait()
+
+    async with client_of(app) as client:
+        answer = await client.post("/api/login", content=drip())
+    assert (answer.status_code, answer.headers["connection"]) == (408, "close")
+    problem_of(answer)
 
 
 async def test_a_foreign_page_cannot_log_a_browser_in(nobody: httpx.AsyncClient) -> None:

@@ -384,7 +384,7 @@ RAW = [(b"host", b"localhost"), (b"authorization", b"Bearer admin-token-of-this-
 async def test_a_body_that_is_declared_too_large_is_not_read(asgi: Asgi) -> None:
     headers = [*RAW, (b"content-length", b"%d" % (MAX_BODY_BYTES + 1))]
     await asgi.request("POST", PATH + "/input", headers, [b"x"])
-    assert (asgi.status, asgi.received, asgi.headers["connection"]) == (413, 0, "close")
+    assert (asgi.status, asgi.received) == (413, 0)
     assert json.loads(asgi.body)["code"] == "too_large"
 
 

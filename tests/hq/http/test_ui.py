@@ -1,3 +1,4 @@
+import gzip
 import os
 from pathlib import Path
 
@@ -85,6 +86,18 @@ async def test_a_packed_file_is_served_to_who_can_unpack_it(
         assert answer.headers["vary"] == "accept-encoding"
         suffix = {"br": ".br", "gzip": ".gz", None: ""}[encoding]
         assert raw == FILES["assets/index-Ab12.js" + suffix]
+
+
+def test_a_text_that_was_not_packed_is_packed_once(ui_dir: Path) -> None:
+    text = "body { color: red }\n" * 1000
+    (ui_dir / "assets" / "x.css").write_text(text)
+    (ui_dir / "small.css").write_text("x")
+    (ui_dir / "assets" / "big.woff2").write_bytes(b"x" * 10_000)
+    files = Ui(ui_dir)._files
+    packed = {name: file.content["gzip"] for name, file in files.items() if "gzip" in file.content}
+    assert sorted(packed) == ["/assets/index-Ab12.js", "/assets/x.css"]
+    assert len(packed["/assets/x.css"]) < 200
+    assert gzip.decompress(packed["/assets/x.css"]).decode() == text
 
 
 async def test_what_the_browser_has_is_not_sent_again(nobody: httpx.AsyncClient) -> None:
