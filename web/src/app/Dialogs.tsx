@@ -1,5 +1,6 @@
 import { lazy, Suspense } from "react";
 import { logout } from "../transport/http";
+import { isMac } from "../ui/Kbd";
 import type { Me } from "../wire/objects";
 import { closeDialog, useDialog } from "./dialogs";
 import { meKey, queryClient, useDirectory } from "./directory";
@@ -49,7 +50,7 @@ function Dialog({ me, shownKey }: { me: Me; shownKey: string | null }) {
       return (
         <SettingsDialog
           onClose={closeDialog}
-          shortcuts={shortcutHelp}
+          shortcuts={shortcutHelp(isMac)}
           hqVersion={me.hq_version ?? ""}
           onLogout={
             me.login === "cookie"

@@ -2,6 +2,7 @@ import { lazy, Suspense, useEffect, useState } from "react";
 import { useMatch, useNavigate } from "react-router";
 import { sessionName } from "../features/sessions/sessionWords";
 import { cn } from "../ui/classNames";
+import { isMac } from "../ui/Kbd";
 import type { Me } from "../wire/objects";
 import type { SessionId } from "../wire/values";
 import { Dialogs } from "./Dialogs";
@@ -89,7 +90,7 @@ function useShortcuts(shownKey: string | null): void {
       const target = event.target instanceof Element ? event.target : null;
       const inField = target?.closest("input, textarea, select, [contenteditable]") != null;
       const inDialog = target?.closest("[role=dialog], [role=alertdialog]") != null;
-      const action = pageShortcut(event, inField);
+      const action = pageShortcut(event, isMac, inField);
       if (!action || inDialog) return;
       event.preventDefault();
       const { tabs } = useTabs.getState();

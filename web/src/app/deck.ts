@@ -3,6 +3,7 @@
 import { useSettings } from "../features/settings/settings";
 import type { SessionState } from "../features/terminal";
 import { probe, type Target, TerminalView, viewerId } from "../features/terminal";
+import { isMac } from "../ui/Kbd";
 import type { SessionId } from "../wire/values";
 import { terminalShortcut } from "./shortcuts";
 import { setAttention, type Tab, tabStarted, useTabs } from "./tabs";
@@ -25,7 +26,7 @@ class Deck {
       probe,
       // The theme follows when it is shown.
       appearance: { dark: true, fontSize, cursorBlink },
-      isShortcut: (event) => terminalShortcut(event) !== null,
+      isShortcut: (event) => terminalShortcut(event, isMac) !== null,
     });
     this.#views.set(tab.key, view);
     let { bells } = view.session.state;

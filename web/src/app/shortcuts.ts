@@ -4,8 +4,6 @@
  * A focused terminal gets every key except the combinations with Ctrl+Shift listed here (on a Mac also Cmd+K),
  * which programs on a terminal cannot tell from others anyway. Plain keys count only outside terminals and fields.
  */
-import { isMac } from "../ui/Kbd";
-
 export type Action = "palette" | "new" | "next_tab" | "previous_tab" | "close_tab" | { tab: number };
 
 type Keys = Pick<
@@ -14,9 +12,9 @@ type Keys = Pick<
 >;
 
 /** Give what a key means inside a terminal, or null: it is the terminal's. */
-export function terminalShortcut(event: Keys): Action | null {
+export function terminalShortcut(event: Keys, mac: boolean): Action | null {
   if (event.type !== "keydown" || event.isComposing || event.altKey) return null;
-  if (isMac && event.metaKey && !event.ctrlKey && !event.shiftKey && event.code === "KeyK") return "palette";
+  if (mac && event.metaKey && !event.ctrlKey && !event.shiftKey && event.code === "KeyK") return "palette";
   if (!event.ctrlKey || !event.shiftKey || event.metaKey) return null;
   const digit = /^Digit([1-9])$/.exec(event.code);
   if (digit) return { tab: Number(digit[1]) - 1 };
@@ -37,17 +35,17 @@ export function terminalShortcut(event: Keys): Action | null {
 }
 
 /** Give what a key means elsewhere. `inField`: in something that text is typed into. */
-export function pageShortcut(event: Keys, inField: boolean): Action | null {
-  const everywhere = terminalShortcut(event);
+export function pageShortcut(event: Keys, mac: boolean, inField: boolean): Action | null {
+  const everywhere = terminalShortcut(event, mac);
   if (everywhere || event.type !== "keydown" || event.isComposing || event.altKey) return everywhere;
-  const primary = isMac ? event.metaKey : event.ctrlKey;
+  const primary = mac ? event.metaKey : event.ctrlKey;
   if (primary && !event.shiftKey && event.key.toLowerCase() === "k") return "palette";
   if (!inField && !event.ctrlKey && !event.metaKey && event.key === "n") return "new";
   return null;
 }
 
-export const shortcutHelp = [
-  { keys: [isMac ? "⌘" : "Ctrl", "K"], does: "Go to anything (outside a terminal)" },
+export const shortcutHelp = (mac: boolean) => [
+  { keys: [mac ? "⌘" : "Ctrl", "K"], does: "Go to anything (outside a terminal)" },
   { keys: ["n"], does: "New session (outside a terminal)" },
   { keys: ["Ctrl", "Shift", "K"], does: "Go to anything" },
   { keys: ["Ctrl", "Shift", "E"], does: "New session" },
