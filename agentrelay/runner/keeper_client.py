@@ -33,6 +33,7 @@ RETRY_S = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits between tries to reach a keeper; the last one goes on for ever."""
 
 _LOG_BYTES = 1 << 18
+_SPAWN_TRIES = 2
 
 
 class Spawned(NamedTuple):
@@ -80,7 +81,7 @@ class KeeperClient:
         self._wire: Wire | None = None
         self._writing = False
         self._ready: asyncio.Future[None] | None = None
-        self._spawning: dict[str, asyncio.Future[Spawned]] = {}
+        self._spawning: dict[str, asyncio.Future[Spawned | None]] = {}  # None: the keeper was lost
         self._again: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
         self._closed = False
@@ -113,18 +114,11 @@ class KeeperClient:
     async def spawn(
         self, session_id: str, epoch: str, launch: Launch, *, rows: int, cols: int, ring_bytes: int
     ) -> Spawned:
-        """Start a program.
+        """Start a program; if the keeper dies over it, with the next one.
 
         Raises:
-            StartFailed: it did not start, or the keeper was lost meanwhile.
+            StartFailed: it did not start.
         """
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                await self._up.wait()
-        except TimeoutError:
-            raise StartFailed("start_failed", f"the runner has no keeper (see {self._log_path})") from None
-        answer: asyncio.Future[Spawned] = self._loop.create_future()
-        self._spawning[session_id] = answer
         payload = {
             "session_id": session_id,
             "epoch": epoch,
@@ -135,8 +129,19 @@ class KeeperClient:
             "cols": cols,
             "ring_bytes": ring_bytes,
         }
-        self._send("spawn", payload)
-        return await answer
+        for _ in range(_SPAWN_TRIES):
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await self._up.wait()
+            except TimeoutError:
+                break
+            answer: asyncio.Future[Spawned | None] = self._loop.create_future()
+            self._spawning[session_id] = answer
+            self._send("spawn", payload)
+            if (spawned := await answer) is not None:
+                return spawned
+            # The keeper is lost; a program it had just forked has lost its terminal with it.
+        raise StartFailed("start_failed", f"the runner has no keeper (see {self._log_path})")
 
     def signal(self, session_id: str, number: int) -> bool:
         """Signal the whole process group of a session; False if there is no keeper to do it."""
@@ -164,6 +169,11 @@ class KeeperClient:
         self._disconnect()
 
     # --- the connection ---------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the keeper is there and has told what it holds."""
+        return self._up.is_set()
 
     @property
     def _log_path(self) -> str:
@@ -278,7 +288,7 @@ class KeeperClient:
         spawning, self._spawning = self._spawning, {}
         for asked in spawning.values():
             if not asked.done():
-                asked.set_exception(StartFailed("start_failed", "the keeper was lost while it started this"))
+                asked.set_result(None)
         self._listener.on_keeper_lost()
         if not self._closed:
             log.warning("the connection to keeper %d was lost (%s); sessions go on", self.pid, why)

@@ -107,10 +107,12 @@ class Sessions:
             self._abandon(session)
             return
         session.close()
-        if session_id in self._killing:
+        if session_id in self._killing and session.group_exists:
             # What its command left behind still has to be killed, and only the keeper can tell whom.
             self._forget_after_kill.add(session_id)
         else:
+            if (killing := self._killing.pop(session_id, None)) is not None:
+                killing.cancel()
             self.keeper.forget(session_id)
 
     def abandon(self, session_id: str) -> None:

@@ -150,17 +150,22 @@ async def test_a_keeper_that_dies_is_replaced_at_once(client: Connect, programs:
     assert heard.events == [("lost",), ("ready",)]
 
 
-async def test_who_waits_for_a_start_hears_of_the_keepers_death(
-    client: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    connected, _ = client()
+async def test_what_a_keeper_died_over_is_started_by_the_next_one(client: Connect) -> None:
+    connected, heard = client()
     await connected.connect()
     os.kill(connected.pid, 19)  # SIGSTOP: it will never answer
     starting = asyncio.create_task(spawn(connected, "s", "sleep", "600"))
     await asyncio.sleep(0)
     kill(connected.pid)
-    with pytest.raises(StartFailed, match="lost"):
-        await starting
+    await starting
+    assert heard.events == [("ready",), ("lost",), ("ready",)]
+
+
+async def test_without_a_keeper_nothing_starts(client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.2)
+    connected, _ = client()
+    with pytest.raises(StartFailed, match="no keeper"):
+        await spawn(connected, "s", "true")
 
 
 async def test_a_keeper_that_does_not_answer_is_an_error(
