@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_PORT = 8080
 LOGIN_LINK_S = 20.0
 
@@ -43,10 +42,15 @@ def make_login_link(port: int) -> str:
     """Have a link made that logs a browser in once, to the HQ of this machine that has `data_dir(port)`.
 
     Raises:
-        NoLoginLink: most likely no HQ runs on that data directory.
+        NoLoginLink: that directory cannot be used.
     """
-    command_line = [command("agentrelay-hq"), "--login-link", "--data-dir", str(data_dir(port))]
-    made = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=LOGIN_LINK_S)
+    made = subprocess.run(
+        [command("agentrelay-hq"), "--login-link", "--host", "127.0.0.1", "--data-dir", str(data_dir(port))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LOGIN_LINK_S,
+    )
     if made.returncode != 0:
         raise NoLoginLink(made.stderr.strip())
     return made.stdout.strip()

@@ -30,6 +30,7 @@ STOP_S = 30.0
 POLL_S = 0.05
 TAIL_LINES = 20
 PR_SET_PDEATHSIG = 1
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # make's own and ours: no business of the programs that run in sessions. A PORT would even be taken by some.
 NOT_PASSED_ON = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMERR", "MAKE_TERMOUT", "MFLAGS", "PORT"}
 
@@ -46,9 +47,10 @@ class Part:
     process: Process
     log_path: Path
 
-    def output(self) -> str:
-        """Everything it has written so far."""
-        return self.log_path.read_text(errors="replace")
+    def last_lines(self) -> str:
+        """Say what it wrote last."""
+        lines = self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return "\n  ".join(["Its last lines:", *lines])
 
 
 def say(line: str) -> None:
@@ -95,10 +97,9 @@ class LocalRun:
     def __init__(self, port: int) -> None:
         self.port = port
         self.runner_id = local_system.runner_id(port)
-        self._log_dir = local_system.ROOT / ".run" / str(port)
+        self._log_dir = Path(".run", str(port))
         self._parts: list[Part] = []
         self._env = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-        self._env["RUNNER_TOKEN"] = secrets.token_urlsafe(32)
 
     async def run(self) -> None:
         """Start HQ, then the runner, say how to log in, and wait for one of them to end.
@@ -112,7 +113,7 @@ class LocalRun:
             *(local_system.command("agentrelay-hq"), "--host", "127.0.0.1", "--port", str(self.port)),
             *("--data-dir", str(local_system.data_dir(self.port))),
         )
-        await self._ready("HQ", lambda: self._runners() is not None)
+        await self._ready(hq, lambda: self._runners() is not None)
         say(f"HQ      http://127.0.0.1:{self.port} (its output: {hq.log_path})")
 
         runner = await self._start(
@@ -120,7 +121,7 @@ class LocalRun:
             *(local_system.command("agentrelay-runner"), "--runner-id", self.runner_id),
             *("--hq-url", f"ws://127.0.0.1:{self.port}/ws/runner"),
         )
-        await self._ready("The runner", lambda: bool(self._runners()))
+        await self._ready(runner, lambda: bool(self._runners()))
         say(f"runner  {self.runner_id} (its output: {runner.log_path})")
 
         try:
@@ -159,14 +160,16 @@ class LocalRun:
         self._parts.append(part)
         return part
 
-    async def _ready(self, name: str, is_ready: Callable[[], bool]) -> None:
+    async def _ready(self, part: Part, is_ready: Callable[[], bool]) -> None:
         try:
             async with asyncio.timeout(START_S):
                 while not await asyncio.to_thread(is_ready):
                     self._check_alive()
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise LocalRunError(f"{name} was not ready after {START_S:.0f} s.{self._last_lines()}") from None
+            raise LocalRunError(
+                f"{part.name} is not ready after {START_S:.0f} s. {part.last_lines()}"
+            ) from None
 
     def _runners(self) -> int | None:
         """How many runners are online, None while HQ is not ready to say."""
@@ -180,12 +183,7 @@ class LocalRun:
     def _check_alive(self) -> None:
         for part in self._parts:
             if part.process.returncode is not None:
-                raise LocalRunError(f"{part.name} ended by itself.{self._last_lines(part)}")
-
-    def _last_lines(self, part: Part | None = None) -> str:
-        part = part or self._parts[-1]
-        lines = part.output().splitlines()[-TAIL_LINES:]
-        return "".join(f"\n  {line}" for line in ["Its last lines:", *lines])
+                raise LocalRunError(f"{part.name} ended by itself. {part.last_lines()}")
 
     async def _stop_keeper(self) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -217,21 +215,28 @@ async def main() -> int:
         say(str(error))
         return 1
 
+    # In the environment, as every user of a machine can see arguments.
+    os.environ["RUNNER_TOKEN"] = secrets.token_urlsafe(32)
     local = LocalRun(port)
     running = asyncio.create_task(local.run())
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    failure = None
     try:
         await running
     except asyncio.CancelledError:
         say("")
-        return 0
     except LocalRunError as error:
-        say(str(error))
-        return 1
+        failure = error
     finally:
+        # A closed terminal sends SIGHUP twice. Nothing may interrupt what follows, nor the program that ends
+        # the sessions, which inherits this.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         await local.stop()
-    return 0
+    if failure is not None:
+        say(str(failure))
+    return 0 if failure is None else 1
 
 
 if __name__ == "__main__":

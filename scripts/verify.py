@@ -107,27 +107,31 @@ def check_login(system: System) -> str:
     if token := os.environ.get("AGENTRELAY_ADMIN_TOKEN"):
         system.headers["Authorization"] = f"Bearer {token}"
     else:
-        _, cookie = send(system.request("POST", "/api/login", {"token": make_login_token(system.url)}))
         # As a browser does it; with a cookie, HQ wants to know which page a request comes from.
-        system.headers |= {"Cookie": cookie, "Origin": system.url}
-    return f"by {system.get('/api/me')['login']}"
+        system.headers |= {"Cookie": login_cookie(system), "Origin": system.url}
+    login = system.get("/api/me")["login"]
+    if login == "none":
+        raise CheckFailed(
+            "HQ does not take AGENTRELAY_ADMIN_TOKEN" if token else "HQ does not take its cookie"
+        )
+    return f"by {login}"
 
 
-def make_login_token(url: str) -> str:
-    """Have a login link made on this machine; gives the token in it.
+def login_cookie(system: System) -> str:
+    """Have a login link made on this machine and use it; gives the cookie.
 
     Raises:
-        CheckFailed: none is made, most likely because HQ's data directory is another one.
+        CheckFailed: most likely, HQ's data directory is another one.
     """
-    port = urlsplit(url).port or local_system.DEFAULT_PORT
+    port = urlsplit(system.url).port or local_system.DEFAULT_PORT
     try:
-        link = local_system.make_login_link(port)
-    except local_system.NoLoginLink as error:
+        token = unquote(local_system.make_login_link(port).partition("#login=")[2])
+        return send(system.request("POST", "/api/login", {"token": token}))[1]
+    except (local_system.NoLoginLink, CheckFailed) as error:
         raise CheckFailed(
-            f"no login link ({error}). Give AGENTRELAY_ADMIN_TOKEN, or AGENTRELAY_DATA_DIR if the HQ at "
-            f"{url} has another one than {local_system.data_dir(port)}."
+            f"{error}. Set AGENTRELAY_ADMIN_TOKEN, or AGENTRELAY_DATA_DIR if this HQ has another data "
+            f"directory than {local_system.data_dir(port)}"
         ) from None
-    return unquote(link.partition("#login=")[2])
 
 
 def check_runner(system: System) -> str:
