@@ -20,13 +20,17 @@ MARK_EVERY_S = 0.25
 class InputQueue:
     """The input of one session. Offsets count input bytes since the session started.
 
+    Args:
+        counted: False for a session of an earlier HQ, whose count only its runner knows, until `resume`.
+
     Attributes:
         taken: offset behind the last byte taken from a viewer.
         applied: offset before which bytes are in the PTY.
         sent: offset before which bytes have been sent on the current link.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, counted: bool = True) -> None:
+        self._counted = counted
         self.taken = 0
         self.applied = 0
         self.sent = 0
@@ -69,8 +73,10 @@ class InputQueue:
         What still waits is numbered from `applied` on. Returns how many bytes were dropped because they had
         waited too long.
         """
-        self.sent = self.taken
-        self.receive_applied(applied)
+        if self._counted:
+            self.sent = self.taken
+            self.receive_applied(applied)
+        self._counted = True
         fresh_from = self.taken
         for offset, taken_s in reversed(self._marks):
             if now_s - taken_s > STALE_S:

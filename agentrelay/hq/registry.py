@@ -15,6 +15,7 @@ from agentrelay.errors import RunnerAway, StartFailed, UnknownRunner, UnknownSes
 from agentrelay.hq.archive import Archive, LogRecorder
 from agentrelay.hq.events import EventHub
 from agentrelay.hq.info import RunnerInfo, SessionInfo
+from agentrelay.hq.input_queue import InputQueue
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import Session, State
 from agentrelay.hq.store import RunnerRow, SessionRow, Store
@@ -120,7 +121,7 @@ class Registry:
             state = State(row.state)
             # No link has come yet. A program that was being started either runs or not: its runner will tell.
             session.state = state if state in (State.ENDED, State.LOST) else State.AWAY
-            session.head = row.head_offset
+            session.input = InputQueue(counted=False)
             if row.recording:
                 session.recorder = await self._archive.reopen(session)
             self.sessions[session.session_id] = session

@@ -513,9 +513,9 @@ class Session:
             while data := self.input.next_to_send():
                 self._link.send_input(self._stream, data)
 
-    def input_taken(self, key: str) -> int:
-        """Give how many input bytes have been taken from the viewer that calls itself `key`."""
-        return self._input_taken.get(key, 0)
+    def input_taken(self, key: str) -> int | None:
+        """Give how many input bytes have been taken from the viewer that calls itself `key`; None if unknown."""
+        return self._input_taken.get(key)
 
     def count_input(self, key: str, n_bytes: int) -> int:
         """Count input of the viewer that calls itself `key`; gives the new count."""

@@ -165,7 +165,7 @@ class Viewer:
             cols=session.cols,
             control=session.controller is self,
             viewer=self.viewer_id,
-            input=session.input_taken(self._key) if self._key else 0,
+            input=session.input_taken(self._key) if self._key else None,
             recording=session.recording,
             replay=Replay(kind=replay, bytes=n_bytes),
         )
@@ -402,14 +402,14 @@ class Viewer:
 
     def _settle_input(self) -> None:
         if self._key is not None:
-            self._told_input = self._session.input_taken(self._key)
+            self._told_input = self._session.input_taken(self._key) or 0
 
     def _tell_input(self) -> None:
         if self._input_timer is not None:
             self._input_timer.cancel()
             self._input_timer = None
         if self._key is not None:
-            self._told_input = self._session.input_taken(self._key)
+            self._told_input = self._session.input_taken(self._key) or 0
             self._say(InputAck(offset=self._told_input))
 
     def _say(self, message: Message) -> None:

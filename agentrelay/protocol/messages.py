@@ -132,7 +132,7 @@ class Attached(Message):
     cols: int
     control: bool
     viewer: str
-    input: int
+    input: int | None
     recording: bool
     replay: Replay
 

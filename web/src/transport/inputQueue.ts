@@ -16,6 +16,7 @@ type Bytes = Uint8Array<ArrayBuffer>;
 interface Piece {
   bytes: Bytes;
   waitingSinceMs: number;
+  sent: boolean;
 }
 
 export class InputQueue {
@@ -44,7 +45,8 @@ export class InputQueue {
       frames.push(bytes.subarray(at, at + MAX_FRAME_BYTES));
     }
     if (!this.#open || this.#acknowledged) {
-      this.#pieces.push(...frames.map((frame) => ({ bytes: frame, waitingSinceMs: nowMs })));
+      const sent = this.#open;
+      this.#pieces.push(...frames.map((frame) => ({ bytes: frame, waitingSinceMs: nowMs, sent })));
     }
     return this.#open ? frames : [];
   }
@@ -52,16 +54,24 @@ export class InputQueue {
   /**
    * A connection is ready for input.
    *
-   * @param taken how many bytes HQ has taken from this viewer so far; null where it does not count them.
+   * @param taken how many bytes HQ has taken from this viewer so far; null where it does not know: then what
+   *   was ever sent is not sent again, because it may have been taken.
+   * @param counts whether HQ acknowledges input from now on.
    * @returns the frames to send now, and how many bytes were dropped because they had waited too long.
    */
-  receiveOpened(taken: number | null, nowMs: number): { frames: Bytes[]; droppedBytes: number } {
-    if (taken !== null) this.receiveAck(taken);
+  receiveOpened(
+    taken: number | null,
+    nowMs: number,
+    counts = true,
+  ): { frames: Bytes[]; droppedBytes: number } {
+    if (taken === null) this.#pieces = this.#pieces.filter((piece) => !piece.sent);
+    else this.receiveAck(taken);
     const droppedBytes = this.dropExpired(nowMs);
     // What was dropped was never taken, so the next byte continues HQ's count and not ours.
-    if (taken !== null) this.#base = taken;
+    this.#base = taken ?? 0;
     this.#open = true;
-    this.#acknowledged = taken !== null;
+    this.#acknowledged = counts;
+    for (const piece of this.#pieces) piece.sent = true;
     const frames = this.#pieces.map((piece) => piece.bytes);
     if (!this.#acknowledged) this.#pieces = [];
     return { frames, droppedBytes };

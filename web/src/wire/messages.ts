@@ -59,7 +59,7 @@ const Attached = v.object({
   cols: Size,
   control: v.boolean(),
   viewer: v.string(),
-  input: Offset,
+  input: v.nullable(Offset),
   recording: v.boolean(),
   replay: v.object({ kind: v.picklist(["log", "snapshot"]), bytes: Offset }),
 });

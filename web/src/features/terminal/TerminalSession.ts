@@ -302,7 +302,7 @@ export class TerminalSession {
   #receive(message: HqMessage): void {
     switch (message.type) {
       case "session_started": {
-        const { session_id, runner_id, epoch, rows, cols, viewer } = message.payload;
+        const { session_id, runner_id, epoch, rows, cols } = message.payload;
         this.#target = { kind: "attach", sessionId: session_id };
         this.#output.receiveStarted(epoch);
         this.#attached = true;
@@ -315,8 +315,8 @@ export class TerminalSession {
         });
         this.#sentSize = { rows, cols };
         this.#send({ type: "ack", payload: { offset: 0 } });
-        // HQ counts the input of a viewer that it knows by the name we gave.
-        this.#openInput(viewer === this.#options.viewer ? 0 : null);
+        // HQ counts the input of viewers that name themselves, which only `attach` can do.
+        this.#openInput(null, false);
         this.#applyFit();
         break;
       }
@@ -376,7 +376,7 @@ export class TerminalSession {
     });
     // A terminal that goes on in control keeps its own size, which it is about to send anyway.
     this.#perform(control && !fresh ? steps.filter(({ step }) => step !== "resize") : steps);
-    if (first) this.#openInput(input);
+    if (first) this.#openInput(input, true);
     // With a replay, the end of the replay does it.
     if (replay.bytes === 0) this.#whenParsed(() => this.#applyFit());
   }
@@ -503,11 +503,11 @@ export class TerminalSession {
     this.#watchExpiry();
   }
 
-  #openInput(taken: number | null): void {
+  #openInput(taken: number | null, counts: boolean): void {
     if (this.#state.control === "other" && this.#input.clear() > 0) {
       this.#notify("Another viewer took control, so what you typed meanwhile was not sent.");
     }
-    const { frames, droppedBytes } = this.#input.receiveOpened(taken, this.#clock.now());
+    const { frames, droppedBytes } = this.#input.receiveOpened(taken, this.#clock.now(), counts);
     this.#cancelExpiry();
     if (droppedBytes > 0) this.#notifyDropped(droppedBytes);
     for (const frame of frames) this.#connection.send(frame);
