@@ -4,6 +4,8 @@ A new file is created whole at `VERSION`; an older one is taken through `MIGRATI
 transaction. There is no way back: a file of a newer version is refused.
 """
 
+import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from agentrelay.errors import ConfigError
+
+_LOCKED_S = 10.0
+"""How long to wait for a write of another process, which takes milliseconds."""
 
 metadata = sa.MetaData()
 
@@ -82,21 +87,38 @@ def make_engine(path: Path) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
         poolclass=sa.pool.StaticPool,
-        connect_args={"timeout": 10},  # seconds to wait for another process's write
+        connect_args={"timeout": _LOCKED_S},
     )
 
     @sa.event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # else sqlite3 begins transactions where it sees fit
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
+        _switch_to_wal(connection)
+        connection.execute("PRAGMA synchronous=FULL")
 
     @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
+        raw: Any = connection.connection.dbapi_connection
+        if raw.in_transaction:
+            raw.rollback()  # left open by a commit that failed, such as on a full disk
         # Taking the write lock first lets a second process (`--login-link`) wait instead of failing half-way.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _switch_to_wal(connection: Any) -> None:
+    # While another process does the same for a new file, SQLite says "locked" at once whatever the timeout.
+    deadline = time.monotonic() + _LOCKED_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def upgrade(connection: sa.Connection, path: Path) -> None:

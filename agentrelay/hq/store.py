@@ -1,8 +1,8 @@
 """HQ's metadata on disk: sessions, runners and logins in one SQLite file, behind async methods.
 
 One worker thread owns the one connection, so calls take effect in the order they are made and the event loop
-never waits for the disk. A commit is synced (`synchronous=FULL`): a runner ends every session that HQ no
-longer knows, so forgetting a session is worse than a millisecond.
+never waits for the disk; rows that wait for it are written in one commit. A commit is synced
+(`synchronous=FULL`): a session that HQ has forgotten is worse than a millisecond.
 
 Of secrets only the SHA-256 is stored. They are 256 random bits, so a slow hash would protect nothing.
 """
@@ -12,11 +12,12 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypedDict, TypeVar, Unpack
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -61,24 +62,6 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     base_offset: int = 0
 
 
-class SessionChanges(TypedDict, total=False):
-    """The fields of a `SessionRow` that may change in its life."""
-
-    name: str
-    command: list[str]
-    cwd: str | None
-    rows: int
-    cols: int
-    state: str
-    epoch: str
-    pid: int | None
-    ended_at: float | None
-    exit_code: int | None
-    signal: int | None
-    head_offset: int
-    base_offset: int
-
-
 class RunnerRow(msgspec.Struct, frozen=True, kw_only=True):
     """A runner as it last registered, so that it is known while it is away."""
 
@@ -116,6 +99,11 @@ class Store:
         self._connection: sa.Connection
         # sha256 of the cookie -> expiry; the whole table, so that `check_login` needs no disk
         self._logins: dict[bytes, float] = {}
+        # Rows that wait for the worker, by table and key; None: to be deleted. Many sessions change at once
+        # when a runner comes or goes, and one commit for all of them costs little more than one for each.
+        self._unwritten: dict[sa.Table, dict[str, dict[str, Any] | None]] = {}
+        self._writing: asyncio.Future[None] | None = None
+        self._lock = threading.Lock()  # of the two above, held for moments
 
     @classmethod
     async def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Self:
@@ -151,20 +139,11 @@ class Store:
 
     async def save_session(self, row: SessionRow) -> None:
         """Write a session, replacing what was stored of it."""
-        await self._run(lambda: self._put(schema.sessions, _columns(msgspec.structs.asdict(row))))
-
-    async def update_session(self, session_id: str, **changes: Unpack[SessionChanges]) -> None:
-        """Write some fields of a session; does nothing where it is not stored."""
-        if not changes:
-            return
-        table = schema.sessions
-        change = sa.update(table).where(table.c.session_id == session_id).values(_columns(dict(changes)))
-        await self._run(lambda: self._execute(change))
+        await self._write(schema.sessions, row.session_id, _columns(row))
 
     async def delete_session(self, session_id: str) -> None:
         """Forget a session; does nothing where it is not stored."""
-        table = schema.sessions
-        await self._run(lambda: self._execute(sa.delete(table).where(table.c.session_id == session_id)))
+        await self._write(schema.sessions, session_id, None)
 
     async def load_runners(self) -> list[RunnerRow]:
         """Read every runner that ever registered."""
@@ -172,12 +151,11 @@ class Store:
 
     async def save_runner(self, row: RunnerRow) -> None:
         """Write a runner, replacing what was stored of it."""
-        await self._run(lambda: self._put(schema.runners, _columns(msgspec.structs.asdict(row))))
+        await self._write(schema.runners, row.runner_id, _columns(row))
 
     async def delete_runner(self, runner_id: str) -> None:
         """Forget a runner; does nothing where it is not stored."""
-        table = schema.runners
-        await self._run(lambda: self._execute(sa.delete(table).where(table.c.runner_id == runner_id)))
+        await self._write(schema.runners, runner_id, None)
 
     # --- logins -------------------------------------------------------------------------------------------
 
@@ -210,6 +188,29 @@ class Store:
         # Shielded: cancelling the caller must not take back work that still waits in the queue.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, work))
 
+    async def _write(self, table: sa.Table, key: str, columns: dict[str, Any] | None) -> None:
+        """Write a row, or delete it, with the next commit; of several writes until then the last counts."""
+        with self._lock:
+            self._unwritten.setdefault(table, {})[key] = columns
+            if self._writing is None:
+                loop = asyncio.get_running_loop()
+                self._writing = loop.run_in_executor(self._worker, self._write_rows)
+            writing = self._writing
+        await asyncio.shield(writing)
+
+    def _write_rows(self) -> None:
+        with self._lock:
+            unwritten, self._unwritten = self._unwritten, {}
+            self._writing = None
+        with self._connection.begin():
+            for table, rows in unwritten.items():
+                key = next(iter(table.primary_key.columns))
+                old = sa.delete(table).where(key == sa.bindparam("old_key"))
+                self._connection.execute(old, [{"old_key": each} for each in rows])
+                new = [columns for columns in rows.values() if columns is not None]
+                if new:
+                    self._connection.execute(sa.insert(table), new)
+
     def _open(self) -> None:
         # SQLite gives its -wal and -shm files the mode of the main file.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -229,16 +230,6 @@ class Store:
     def _close(self) -> None:
         self._connection.close()
         self._engine.dispose()
-
-    def _execute(self, statement: sa.Executable) -> None:
-        with self._connection.begin():
-            self._connection.execute(statement)
-
-    def _put(self, table: sa.Table, columns: dict[str, Any]) -> None:
-        with self._connection.begin():
-            key = next(iter(table.primary_key.columns))
-            self._connection.execute(sa.delete(table).where(key == columns[key.name]))
-            self._connection.execute(sa.insert(table).values(columns))
 
     def _load_sessions(self) -> list[SessionRow]:
         table = schema.sessions
@@ -312,18 +303,18 @@ class Store:
 
     def _revoke(self, digest: bytes) -> None:
         table = schema.logins
-        self._execute(sa.delete(table).where(table.c.cookie_sha256 == digest))
+        with self._connection.begin():
+            self._connection.execute(sa.delete(table).where(table.c.cookie_sha256 == digest))
         self._logins.pop(digest, None)
 
 
 _JSON_COLUMNS = ("command", "presets")
 
 
-def _columns(fields: dict[str, Any]) -> dict[str, Any]:
-    """Turn struct fields into column values: lists become JSON text."""
+def _columns(row: SessionRow | RunnerRow) -> dict[str, Any]:
     return {
         name: json.dumps(msgspec.to_builtins(value)) if name in _JSON_COLUMNS else value
-        for name, value in fields.items()
+        for name, value in msgspec.structs.asdict(row).items()
     }
 
 

@@ -97,18 +97,6 @@ async def test_saving_a_session_again_replaces_it(store: Store) -> None:
     assert await store.load_sessions() == [changed]
 
 
-async def test_update_writes_the_named_fields_only(store: Store) -> None:
-    await store.save_session(FULL)
-    await store.save_session(MINIMAL)
-    await store.update_session("ff", state="running", command=["sh", "-c", "x"], pid=7, head_offset=9)
-    await store.update_session("ff")
-    await store.update_session("unknown", name="x")
-    changed = msgspec.structs.replace(
-        MINIMAL, state="running", command=["sh", "-c", "x"], pid=7, head_offset=9
-    )
-    assert await store.load_sessions() == [changed, FULL]
-
-
 async def test_a_deleted_session_is_gone(store: Store) -> None:
     await store.save_session(FULL)
     await store.save_session(MINIMAL)
@@ -138,12 +126,46 @@ async def test_runners_are_known_again(path: Path) -> None:
     await second.close()
 
 
-async def test_calls_take_effect_in_the_order_they_are_made(store: Store) -> None:
-    await asyncio.gather(
-        store.save_session(MINIMAL), *(store.update_session("ff", head_offset=n) for n in range(50))
+async def test_the_last_of_many_calls_counts(store: Store) -> None:
+    rows = [msgspec.structs.replace(MINIMAL, head_offset=n) for n in range(50)]
+    await asyncio.gather(*(store.save_session(row) for row in rows))
+    assert await store.load_sessions() == [rows[-1]]
+    await asyncio.gather(store.save_session(FULL), store.delete_session("ff"), store.delete_session("0123"))
+    assert await store.load_sessions() == []
+    await asyncio.gather(store.delete_session("ff"), store.save_session(MINIMAL))
+    assert await store.load_sessions() == [MINIMAL]
+
+
+async def test_what_was_written_is_read_without_waiting_for_the_write(store: Store) -> None:
+    saving = asyncio.ensure_future(store.save_session(FULL))
+    await asyncio.sleep(0)
+    assert await store.load_sessions() == [FULL]
+    await saving
+
+
+async def test_many_rows_are_written_in_few_commits(store: Store) -> None:
+    commits: list[object] = []
+    sa.event.listen(store._engine, "commit", commits.append)
+    rows = [msgspec.structs.replace(MINIMAL, session_id=f"{n:03}", created_at=n) for n in range(300)]
+    runner = RunnerRow(runner_id="box", hostname="", os="", arch="", version="")
+    await asyncio.gather(*(store.save_session(row) for row in rows), store.save_runner(runner))
+    assert len(commits) <= 2
+    assert await store.load_sessions() == rows
+    assert await store.load_runners() == [runner]
+
+
+async def test_a_write_that_fails_is_told_to_everyone_who_waits_and_the_next_one_works(store: Store) -> None:
+    def broken(connection: sa.Connection) -> None:
+        raise OSError("no space left on device")
+
+    sa.event.listen(store._engine, "commit", broken)
+    results = await asyncio.gather(
+        store.save_session(FULL), store.save_session(MINIMAL), return_exceptions=True
     )
-    [row] = await store.load_sessions()
-    assert row.head_offset == 49
+    assert [type(result) for result in results] == [OSError, OSError]
+    sa.event.remove(store._engine, "commit", broken)
+    await store.save_session(MINIMAL)
+    assert await store.load_sessions() == [MINIMAL]
 
 
 async def test_a_cancelled_call_still_takes_effect(store: Store) -> None:
