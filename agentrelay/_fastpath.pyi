@@ -213,8 +213,10 @@ class ByteRing:
     def read_fd(self, fd: int, max_bytes: int) -> int:
         """Read what a descriptor has straight into the ring.
 
-        Stops at `max_bytes`, at the end of the room, when nothing is left to read, or at the end of the file
-        (EIO from a PTY whose last program has gone is that too), which `eof` tells from then on.
+        Stops at `max_bytes`, at the end of the room, when nothing is left to read (or, to save the system call
+        that would tell, when a read gave less than 2,048 bytes), and at the end of the file, which `eof` tells
+        from then on; EIO from a PTY whose last program has gone is that too. So a result below `max_bytes` does
+        not say that nothing is left: an event loop that watches the level will call again.
 
         Args:
             fd: must be non-blocking: a read that blocks would stop the process.
@@ -229,11 +231,10 @@ class ByteRing:
         """
 
     def recover(self) -> int:
-        """Take over a shared ring: count what a killed writer had read and not counted (docs/protocol.md
-        4.1).
+        """Take over a shared ring: count what a killed writer had read and not counted.
 
-        Moves `head` behind the last byte in the guard that is not 0xFF, then fills the guard again. Calling it
-        again is harmless.
+        Moves `head` behind the last byte in the guard that is not 0xFF, then fills the guard again, as
+        docs/protocol.md section 4.1 says. Calling it again is harmless.
 
         Returns:
             How many bytes were found, 0 to 65,536.

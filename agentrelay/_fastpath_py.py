@@ -176,6 +176,7 @@ RING_MAGIC = 0x31474E4952524741
 MIN_RING_BYTES = 65_536
 MIN_SHARED_BYTES = 131_072
 MAX_RING_BYTES = 1 << 30
+SHORT_READ_BYTES = 2048  # a read that gives less has emptied a PTY
 
 # Words of the header, docs/protocol.md section 4.1.
 MAGIC, RING_BYTES, HEAD, KEEP, INPUT_APPLIED, FIRST = range(6)
@@ -378,6 +379,8 @@ class ByteRing:
                 break
             self._count(got)
             total += got
+            if got < SHORT_READ_BYTES:
+                break
         return total
 
     def recover(self) -> int:
