@@ -111,13 +111,7 @@ class _Handshake(asyncio.Protocol):
         endpoint.connection_made(self._transport)
         self._shaking.set_result(endpoint)
         # What came with the response waits for the owner to have its endpoint.
-        asyncio.get_running_loop().call_soon(self._start, endpoint, rest)
-
-    def _start(self, endpoint: Endpoint, rest: bytes) -> None:
-        if rest:
-            endpoint.receive(rest)
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        asyncio.get_running_loop().call_soon(endpoint.start, rest)
 
     def _refuse(self, error: DialError) -> None:
         if not self._shaking.done():

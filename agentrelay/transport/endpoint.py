@@ -33,6 +33,9 @@ MAX_FAST_BYTES = 128 << 10
 CLOSE_S = 5.0
 """How long a peer may take over the closing handshake."""
 
+MAX_REASON_BYTES = 120
+"""What is said of a reason for closing; a close frame has room for 123 bytes."""
+
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
@@ -92,6 +95,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._liveness = Liveness(self._loop.time())
         self._tail = b""
+        self._pos = 0  # in the receive buffer: what lies before it is taken
         self._slow_left = 0
         self._fragments: list[bytes] = []
         self._fragmented: Opcode | None = None
@@ -137,14 +141,17 @@ class Endpoint(asyncio.BufferedProtocol):
 
     @property
     def open(self) -> bool:
-        """Whether messages can still be sent."""
-        return not self._closed and self._ws.state is State.OPEN
+        """Whether messages can still be sent, and are heard."""
+        return self._ws.state is State.OPEN and not self._aborted and not self._closed
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Start the closing handshake; a peer that does not take part is cut off after 5 s."""
-        if self._closed or self._ws.state is not State.OPEN:
+        """Start the closing handshake; a peer that does not take part is cut off after 5 s.
+
+        Nothing that arrives from now on is told to the owner, but `on_closed`.
+        """
+        if not self.open:
             return
-        self._ws.send_close(code, reason[:120])
+        self._ws.send_close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
         self._send_pending()
         self._expect_close()
 
@@ -161,6 +168,7 @@ class Endpoint(asyncio.BufferedProtocol):
     def _expect_close(self) -> None:
         if self._close_timer is None and not self._closed:
             self._close_timer = self._loop.call_later(CLOSE_S, self.abort)
+            self.resume_reading()  # else the peer's answer would not be read
 
     def _check_liveness(self) -> None:
         now_s = self._loop.time()
@@ -189,24 +197,33 @@ class Endpoint(asyncio.BufferedProtocol):
         """Take `nbytes` bytes that the loop has put into the buffer."""
         self._liveness.heard(self._loop.time())
         end = len(self._tail) + nbytes
+        self._pos = 0
         try:
-            pos = self._receive(end)
+            self._receive(end)
         except ProtocolError as error:
             log.info("a peer broke the protocol: %s", error)
             self.close(POLICY_VIOLATION, str(error))
-            pos = end
+            self._receive(end)  # what follows only serves the closing handshake
         except Exception:
             log.exception("a fault while handling a peer's message; its connection is closed")
             self.close(INTERNAL_ERROR, "internal error")
-            pos = end
-        self._tail = bytes(_scratch_view[pos:end])
+            self._receive(end)
+        self._tail = bytes(_scratch_view[self._pos : end])
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes that arrived together with the handshake."""
-        for start in range(0, len(data), MAX_FAST_BYTES):
-            piece = data[start : start + MAX_FAST_BYTES]
-            self.get_buffer(0)[: len(piece)] = piece
-            self.buffer_updated(len(piece))
+    def start(self, rest: bytes) -> None:
+        """Take the bytes that arrived together with the handshake, then let the transport read on.
+
+        Whoever hands the transport over has stopped its reading.
+        """
+        view = memoryview(rest)
+        while view:
+            buffer = self.get_buffer(len(view))
+            n_bytes = min(len(buffer), len(view))
+            buffer[:n_bytes] = view[:n_bytes]
+            self.buffer_updated(n_bytes)
+            view = view[n_bytes:]
+        if not self._paused_reading and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """End with the peer."""
@@ -216,7 +233,7 @@ class Endpoint(asyncio.BufferedProtocol):
 
     def pause_reading(self) -> None:
         """Take nothing more from this peer for now; frames already in the buffer still arrive."""
-        if not self._paused_reading and not self._closed:
+        if not self._paused_reading and self.open:
             self._paused_reading = True
             self.transport.pause_reading()
 
@@ -227,56 +244,52 @@ class Endpoint(asyncio.BufferedProtocol):
             self._liveness.heard(self._loop.time())
             self.transport.resume_reading()
 
-    def _receive(self, end: int) -> int:
-        pos = 0
-        while pos < end:
+    def _receive(self, end: int) -> None:
+        """Take everything up to `end` but the beginning of a frame; moves `_pos`."""
+        while self._pos < end:
             if self._slow_left:
-                pos = self._feed_library(pos, end)
+                self._feed_library(end)
                 continue
-            if self._ws.state is State.OPEN and self._fragmented is None:
-                pos, status = self._receive_fast(pos, end)
-                if status == fastpath.MORE:
-                    break
-            extent = fastpath.frame_extent(_scratch, pos, end)
+            if self.open and self._fragmented is None and self._receive_fast(end) == fastpath.MORE:
+                return
+            extent = fastpath.frame_extent(_scratch, self._pos, end)
             if extent == 0:
-                break
+                return
             # A header that is no header: everything from here on is the library's to refuse.
-            self._slow_left = extent if extent > 0 else end - pos
-        return pos
+            self._slow_left = extent if extent > 0 else end - self._pos
 
-    def _receive_fast(self, pos: int, end: int) -> tuple[int, int]:
+    def _receive_fast(self, end: int) -> int:
         """Take fast frames until one is incomplete (MORE) or not the fast path's (SLOW)."""
-        if self.receive_fast is not None:
-            pos, status = self.receive_fast(_scratch, pos, end)
-            if status == fastpath.MORE:
-                return pos, status
-        while pos < end:
-            status, start, stop, mask = fastpath.scan_frame(_scratch, pos, end, self._masked, MAX_FAST_BYTES)
-            if status != fastpath.FAST:
-                return pos, status
+        while True:
+            if self.receive_fast is not None:
+                self._pos, status = self.receive_fast(_scratch, self._pos, end)
+                if status == fastpath.MORE:
+                    return status
+            status, start, stop, mask = fastpath.scan_frame(
+                _scratch, self._pos, end, self._masked, MAX_FAST_BYTES
+            )
+            if status != fastpath.FAST or not self.open:
+                return status
             if mask:
                 fastpath.unmask(_scratch, start, stop, mask)
+            self._pos = stop
             self.handler.on_binary(_scratch_view[start:stop])
-            pos = stop
-            if self.receive_fast is not None:
-                pos, status = self.receive_fast(_scratch, pos, end)
-                if status == fastpath.MORE:
-                    return pos, status
-        return pos, fastpath.MORE
 
-    def _feed_library(self, pos: int, end: int) -> int:
-        stop = min(end, pos + self._slow_left)
-        self._slow_left -= stop - pos
-        self._ws.receive_data(bytes(_scratch_view[pos:stop]))
+    def _feed_library(self, end: int) -> None:
+        start = self._pos
+        self._pos = min(end, start + self._slow_left)
+        self._slow_left -= self._pos - start
+        self._ws.receive_data(bytes(_scratch_view[start : self._pos]))
         for event in self._ws.events_received():
             if isinstance(event, Frame):
                 self._on_frame(event)
         self._send_pending()
         if self._ws.close_sent is not None:
             self._expect_close()
-        return stop
 
     def _on_frame(self, frame: Frame) -> None:
+        if not self.open:
+            return
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             if frame.fin:
                 self._on_message(frame.opcode, bytes(frame.data))
@@ -309,8 +322,8 @@ class Endpoint(asyncio.BufferedProtocol):
 
     @property
     def writable(self) -> bool:
-        """Whether nothing of ours waits in the transport, so that a write goes straight to the kernel."""
-        return not self._paused_writing and not self._closed and not self._aborted
+        """Whether messages can be sent, and nothing of ours waits: a write goes straight to the kernel."""
+        return not self._paused_writing and self.open
 
     def pause_writing(self) -> None:
         """Learn that the transport holds bytes of ours."""
@@ -347,8 +360,16 @@ class Endpoint(asyncio.BufferedProtocol):
         for data in self._ws.data_to_send():
             if data:
                 self._write(data)
-            elif not self._closed:
-                self.transport.close()
+            elif not self._aborted and not self._closed:
+                self._end()
+
+    def _end(self) -> None:
+        # A connection that is closed while its peer still sends is reset, and the peer may never read why.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+        self._expect_close()
 
     def _write(self, data: bytes | memoryview) -> None:
         if self._closed or self._aborted:

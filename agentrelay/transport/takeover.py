@@ -186,10 +186,7 @@ class TakeoverProtocol(HttpToolsProtocol):
         self.transport.pause_reading()
         self.transport.set_protocol(endpoint)
         endpoint.connection_made(self.transport)
-        if rest:
-            endpoint.receive(rest)
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+        endpoint.start(rest)
 
     def _request_bytes(self) -> bytes:
         lines = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
