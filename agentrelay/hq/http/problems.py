@@ -1,7 +1,7 @@
 """Every error that leaves HQ over HTTP, as `application/problem+json` (RFC 9457).
 
 What went wrong in a request is raised as `HttpProblem` or as one of `agentrelay.errors`; here it becomes a
-document. The `type` is always `about:blank`; programs go by `status` and `code`, people by `detail`.
+document. Programs go by `status` and `code`, people by `detail`, which is a sentence.
 """
 
 import logging
@@ -47,13 +47,14 @@ _ROUTER_SAYS = {404: "There is nothing at this path.", 405: "This path does not 
 _UNEXPECTED = "HQ failed while it answered; its log has the details."
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem document. `code` says it for programs; `detail` is a sentence for people."""
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem document. `code` says it for programs, where there is more to say than the status does."""
 
+    type: str = "about:blank"
     title: str
     status: int
-    detail: str = ""
-    code: str = ""
+    detail: str
+    code: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class HttpProblem(Exception):
@@ -73,7 +74,10 @@ def problem(
 ) -> Response:
     """Make the answer for a problem. `detail` may hold anything a peer sent."""
     document = Problem(
-        title=HTTPStatus(status).phrase, status=status, detail=_printable(detail), code=_printable(code)
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=_printable(detail),
+        code=_printable(code) or msgspec.UNSET,
     )
     return Response(msgspec.json.encode(document), status, headers, PROBLEM_TYPE)
 

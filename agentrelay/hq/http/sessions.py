@@ -1,6 +1,7 @@
 """Sessions over HTTP: start, list, look at, type into, signal and end them."""
 
 import base64
+import signal
 from typing import Annotated, Literal
 
 import msgspec
@@ -20,6 +21,8 @@ MAX_OUTPUT_BYTES = 4 << 20
 MAX_START_BYTES = MAX_TEXT_BYTES - 4_096
 """A start has to fit into one control message of the link, with room for what HQ adds."""
 
+# Those of this machine and the two that only BSD and macOS have: the runner may be one of them.
+_SIGNALS = {name.removeprefix("SIG") for name in signal.Signals.__members__} | {"INFO", "EMT"}
 _RAW = "application/octet-stream"
 _OFFSET_HEADER = "X-AgentRelay-Offset"
 
@@ -162,7 +165,10 @@ async def send_input(session_id: str, request: Request, hq: Hq) -> Response:
 async def send_signal(session_id: str, request: Request, hq: Hq) -> Response:
     """Send a signal to the session's foreground process group."""
     session = hq.registry.session(session_id)
-    session.send_signal((await read_json(request, Signal)).name)
+    name = (await read_json(request, Signal)).name
+    if name.upper().removeprefix("SIG") not in _SIGNALS:
+        raise HttpProblem(422, f"There is no signal {name}.", code="bad_parameter")
+    session.send_signal(name)
     return Response(status_code=204)
 
 

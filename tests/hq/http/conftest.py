@@ -324,5 +324,8 @@ def problem_of(response: httpx.Response) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = response.json()
     assert document["status"] == response.status_code
+    assert document["type"] == "about:blank"
     assert document["title"]
+    assert document["detail"]
+    assert document.get("code") != ""
     return document

@@ -361,13 +361,14 @@ async def test_input_that_cannot_be_typed_says_why(
     assert answer.headers.get("retry-after") == retry
 
 
-async def test_a_signal_is_sent(admin: httpx.AsyncClient, session: FakeSession) -> None:
-    assert (await admin.post(PATH + "/signal", json={"name": "SIGINT"})).status_code == 204
-    assert session.calls == [("signal", "SIGINT")]
+@pytest.mark.parametrize("name", ["SIGINT", "INT", "int", "sigterm", "SIGWINCH", "INFO"])
+async def test_a_signal_is_sent(admin: httpx.AsyncClient, session: FakeSession, name: str) -> None:
+    assert (await admin.post(PATH + "/signal", json={"name": name})).status_code == 204
+    assert session.calls == [("signal", name)]
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"name": ""}, {"name": 9}, {"name": "x" * 17}, {"name": "A B"}, {"name": "\0"}]
+    "body", [{}, {"name": ""}, {"name": 9}, {"name": "x" * 17}, {"name": "A B"}, {"name": "\0"}, {"name": "9"}]
 )
 async def test_a_signal_that_is_none_is_refused(
     admin: httpx.AsyncClient, session: FakeSession, body: dict[str, Any]
