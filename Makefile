@@ -102,7 +102,7 @@ lint: build $(VENV)/.dev web/node_modules/.package-lock.json ## check style and 
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/ruff format --quiet --check .
 	@echo "== cython-lint"
-	@$(VENV)/bin/cython-lint agentrelay
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint agentrelay
 	@echo "== import-linter"
 	@$(VENV)/bin/lint-imports --no-logo
 	@echo "== biome"
