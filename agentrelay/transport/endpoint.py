@@ -81,6 +81,7 @@ class Endpoint(asyncio.BufferedProtocol):
     Attributes:
         handler: set by the owner before any byte arrives.
         receive_fast: set by an owner that takes binary frames in bulk instead of one by one.
+        max_text_bytes: largest text message; an owner whose text is not control messages sets its own.
         fd: the socket, for writes that go past the transport; -1 where there is no such path (TLS).
     """
 
@@ -106,6 +107,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self._liveness_timer: asyncio.TimerHandle | None = None
         self.receive_fast: ReceiveFast | None = None
+        self.max_text_bytes = MAX_TEXT_BYTES
         self.transport: asyncio.Transport
         self.fd = -1
 
@@ -312,9 +314,9 @@ class Endpoint(asyncio.BufferedProtocol):
         except UnicodeDecodeError:
             self._ws.fail(1007, "text that is not UTF-8")
             return
-        if len(data) > MAX_TEXT_BYTES:
+        if len(data) > self.max_text_bytes:
             self.handler.on_text_too_big(len(data))
-            self._ws.fail(TOO_BIG, f"a control message has at most {MAX_TEXT_BYTES} bytes")
+            self._ws.fail(TOO_BIG, f"a control message has at most {self.max_text_bytes} bytes")
             return
         self.handler.on_text(data)
 
