@@ -19,7 +19,7 @@ import time
 from typing import Any, Final
 
 from agentrelay.errors import KeeperError
-from agentrelay.runner.keeper_wire import VERSION, Message, Wire
+from agentrelay.runner.keeper_wire import LOCKED, READY, VERSION, Message, Wire
 from agentrelay.runner.paths import KEEPER_LOCK, KEEPER_SOCKET, RunnerDirectory, take_lock
 from agentrelay.runner.ring_memory import create_ring_memory
 from agentrelay.runner.spawn import SpawnFailed, spawn
@@ -368,7 +368,7 @@ def main() -> None:
     """Run a keeper: `python -m agentrelay.runner.keeper <directory descriptor> <runner id>`.
 
     The runner id is there for people who read `ps`. Standard output is how it answers who started it: one
-    line, `ready` or what is wrong. After that it keeps nothing it was started with but its log, on standard
+    line, `READY` or what is wrong. After that it keeps nothing it was started with but its log, on standard
     error.
     """
     if os.fork():
@@ -379,13 +379,13 @@ def main() -> None:
     try:
         lock = take_lock(directory, KEEPER_LOCK)
         if lock is None:
-            _answer("another keeper holds the lock")
+            _answer(LOCKED)
             return
         listener = _listen(directory)
     except OSError as error:
         _answer(f"cannot listen: {error}")
         return
-    _answer("ready")
+    _answer(READY)
     try:
         Keeper(listener, directory).run()
     finally:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import agentrelay
 from agentrelay.errors import KeeperError, StartFailed
 from agentrelay.runner.environment import without_secrets
-from agentrelay.runner.keeper_wire import VERSION, Message, Wire
+from agentrelay.runner.keeper_wire import LOCKED, READY, VERSION, Message, Wire
 from agentrelay.runner.launch import Launch
 from agentrelay.runner.paths import KEEPER_LOG, KEEPER_SOCKET, RunnerDirectory
 from agentrelay.runner.pty import Exit, Facts
@@ -187,9 +187,9 @@ class KeeperClient:
             answer = await start_keeper(self._directory, self._runner_id)
             sock = _connect(self._directory)
             if sock is None:
-                # One that is just starting, or just ending, holds the lock.
-                if self._loop.time() > deadline:
+                if answer not in (READY, LOCKED) or self._loop.time() > deadline:
                     raise KeeperError(f"no keeper can be started: {answer} (see {self._log_path})")
+                # One that is just starting, or just ending, holds the lock.
                 await asyncio.sleep(RETRY_S[1])
         return sock
 
@@ -329,7 +329,7 @@ async def start_keeper(
     """Start a keeper and wait for its word.
 
     Returns:
-        `ready`, or its reason for not being so.
+        `READY`, or its reason for not being so.
 
     Raises:
         KeeperError: it said nothing for 10 s.

@@ -23,6 +23,10 @@ from agentrelay.errors import KeeperError
 VERSION = 1
 """The version of docs/protocol.md section 4 that this code speaks."""
 
+READY = "ready"
+LOCKED = "another keeper holds the lock"
+"""What a keeper says to who started it; anything else is why it cannot be one."""
+
 MAX_MESSAGE_BYTES = 8 << 20
 """A command and an environment: the kernel takes about 2 MiB of both, and JSON may write it longer."""
 

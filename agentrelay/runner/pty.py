@@ -98,7 +98,7 @@ class PtySession:
         exit: how the command ended, once that is known.
         over: whether it is over: `exit` is known and no output will follow.
         acked: offset before which output is safe with HQ.
-        limit: offset before which output may be sent; None without a link.
+        limit: offset before which output may be sent, and is read while the command runs; None: no link.
     """
 
     def __init__(self, facts: Facts, *, master: int, memory: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -180,14 +180,17 @@ class PtySession:
         self.limit = limit
         self._update_reading()
         if self.exit is not None:
-            # It may have been the limit that stood before the end, and an empty PTY never becomes readable.
+            # It may have been the full ring that stood before the end, and an empty PTY never gets readable.
             self._loop.call_soon(self._drain)
 
     # --- output -----------------------------------------------------------------------------------
 
     def _room(self) -> int:
         room = min(self.ring.room_bytes, READ_BYTES)
-        return room if self.limit is None else min(room, self.limit - self.ring.head)
+        if self.limit is None or self.exit is not None:
+            # When the command has exited there is nothing to pace, and its end lies behind its last output.
+            return room
+        return min(room, self.limit - self.ring.head)
 
     def _update_reading(self) -> None:
         wanted = not self.over and not self._closed and self._pause is None and self._room() > 0

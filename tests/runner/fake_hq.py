@@ -132,6 +132,10 @@ class FakeLink:
         await self.until(lambda: wanted in self.streams[stream].output)
         return bytes(self.streams[stream].output)
 
+    async def output_reaches(self, stream: int, offset: int) -> None:
+        """Wait until the bytes of a stream before `offset` are here."""
+        await self.until(lambda: self.streams[stream].head >= offset)
+
     async def exit(self, stream: int) -> dict[str, Any]:
         """Wait for the exit of a stream; every byte before it has arrived."""
         exited: dict[str, Any] = await self.until(lambda: self.streams[stream].exited)

@@ -334,9 +334,11 @@ async def test_the_exit_is_told_once_and_after_the_last_byte(
     os.write(sessions.slaves["s"], b"last words")
     await until(lambda: session.ring.head == 4)
     session.take_exit(Exit(None, 9))
-    hq.ack(1, 0)
     await until(lambda: session.over)
-    hq.ack(1, 10)
+    assert session.ring.head == 10
+    hq.ack(1, 0, 4)
+    assert len(hq.endpoint.sent) == 1, "neither more output nor the exit"
+    hq.ack(1, 0, 10)
     assert hq.endpoint.take() == [
         (mux.Kind.OUTPUT, 1, b"last"),
         (mux.Kind.OUTPUT, 1, b" words"),
