@@ -9,10 +9,11 @@ from pathlib import Path
 from bench.native import BUILD
 
 CORPUS_BYTES = 1 << 20
-_WORDS = """
+_TEXT = """
 the session writes bytes and every viewer reads them from its own offset while a log keeps what was said
 → naïve façade “quoted” … 数据 接続 ошибка ✓ ✗ ━━━ def return import class async await None
-""".split()
+"""
+_WORDS = _TEXT.split()
 
 
 def corpus() -> Path:

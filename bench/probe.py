@@ -1,8 +1,8 @@
 """HQ with a heartbeat in its event loop; it takes `--port` and `--data-dir` of `agentrelay-hq`.
 
-Every 2 ms a timer looks at how much CPU the loop's thread has used since the last time. What other processes do
-to this one does not count; a turn of the loop that runs long does. SIGTERM ends it, and it then prints the
-longest turns in microseconds of CPU.
+Every 2 ms a timer looks at how much CPU the loop's thread has used since the last time. What other
+processes do to this one does not count; a turn of the loop that runs long does. SIGTERM ends it, and it then
+prints the longest turns in microseconds of CPU.
 """
 
 import argparse

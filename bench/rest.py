@@ -1,7 +1,7 @@
 """HQ's REST interface as the benchmarks use it, and a steady load of requests.
 
-`python -m bench.rest PORT TOKEN PER_SECOND` asks for the list of sessions, one session, HQ's health and the list
-of runners in turn, at that rate on one connection, until it is ended.
+`python -m bench.rest PORT TOKEN PER_SECOND` asks for the list of sessions, one session, HQ's health and the
+list of runners in turn, at that rate on one connection, until it is ended.
 """
 
 import http.client

@@ -1,8 +1,8 @@
 """Whole-system benchmarks: `python -m bench.system` (docs/benchmarks.md).
 
-Real processes on loopback, in interleaved rounds: AgentRelay, the same relay on `websockets`, and the floor in C,
-one after the other, again and again, so that what the machine does to one it does to all. Compare within a run;
-absolute numbers are the machine's.
+Real processes on loopback, in interleaved rounds: AgentRelay, the same relay on `websockets`, the floor in C,
+one after the other, again and again, so that what the machine does to one it does to all. Compare within a
+run; absolute numbers are the machine's.
 """
 
 import argparse
