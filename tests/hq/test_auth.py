@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrelay.hq.auth import Allowed, Auth, Headers, Principal, Refused, host_name, login_cookies
@@ -7,6 +7,7 @@ from agentrelay.hq.auth import Allowed, Auth, Headers, Principal, Refused, host_
 ADMIN = "admin-token-of-this-test"
 RUNNER = "runner-token-of-this-test"
 COOKIE = "valid-cookie"
+UNTIMED = settings(deadline=None)  # the machine may be busy
 HOST = (b"host", b"localhost:8080")
 ORIGIN = (b"origin", b"http://localhost:8080")
 LOGIN = (b"cookie", b"agentrelay_login=valid-cookie")
@@ -93,6 +94,7 @@ def test_everything_else_needs_a_login(method: str, path: str) -> None:
     assert http(LOGIN, ORIGIN, method=method, path=path) == 200
 
 
+@UNTIMED
 @given(method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "X"]), rest=st.text(max_size=20))
 def test_nothing_below_api_ws_or_metrics_is_open_but_the_two(method: str, rest: str) -> None:
     for prefix in ("/api/", "/ws/", "/metrics", "/openapi.json"):
@@ -155,6 +157,7 @@ def test_anything_but_the_exact_token_is_refused(value: str) -> None:
     assert http((b"authorization", value.encode())) == 401
 
 
+@UNTIMED
 @given(token=st.binary(max_size=60), path=st.sampled_from(["/api/sessions", "/ws/runner", "/ws/session/x"]))
 def test_no_other_token_opens_anything(token: bytes, path: str) -> None:
     if token.strip(b" \t") not in (ADMIN.encode(), RUNNER.encode()):
@@ -371,6 +374,7 @@ def test_no_host_or_two_are_refused_everywhere(headers: list[tuple[bytes, bytes]
     assert status(AUTH.check_upgrade("/ws/runner", [*headers, bearer(RUNNER)])) == 400
 
 
+@UNTIMED
 @given(st.text(max_size=30))
 def test_a_host_name_is_always_found_or_refused(host: str) -> None:
     name = host_name(host)
@@ -383,6 +387,7 @@ HEADER_NAMES = st.sampled_from([b"host", b"origin", b"cookie", b"authorization",
 HEADERS = st.lists(st.tuples(HEADER_NAMES, st.binary(max_size=40)), max_size=6)
 
 
+@UNTIMED
 @given(
     headers=HEADERS,
     path=st.one_of(st.text(max_size=20), st.sampled_from([path for _, path in CLOSED])),
@@ -400,6 +405,7 @@ def test_arbitrary_headers_give_an_answer_and_never_more_than_the_open_paths(
     assert isinstance(AUTH.check_upgrade(path, headers), Refused)
 
 
+@UNTIMED
 @given(st.binary(max_size=200))
 def test_arbitrary_cookies_are_read_without_a_fault(value: bytes) -> None:
     assert len(login_cookies([(b"cookie", value)])) <= 8

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrelay.errors import ConfigError
@@ -124,6 +124,7 @@ def test_a_public_url_that_is_no_origin_is_refused(url: str) -> None:
         make(public_urls=[url], runner_token=GOOD)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=40))
 def test_any_public_url_is_taken_or_refused(url: str) -> None:
     try:

@@ -1,6 +1,7 @@
 """Logging in and out: a token becomes a cookie that a browser keeps for 30 days."""
 
 import ipaddress
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from agentrelay.hq.http.openapi import JSON, gives, takes
 from agentrelay.hq.http.parts import Hq
 from agentrelay.hq.http.problems import HttpProblem
 from agentrelay.hq.store import LOGIN_LIFE_S
+
+log = logging.getLogger("agentrelay.hq.http")
 
 FAILURES_PER_MINUTE = 10
 _MAX_ADDRESSES = 4_096
@@ -76,7 +79,9 @@ class FailureLimit:
     "/api/login",
     status_code=204,
     summary="Log in",
-    responses=gives(204, "Logged in; the cookie is set.", problems="413 422 429"),
+    responses=gives(
+        204, "Logged in.", problems="408 413 422 429", headers={"Set-Cookie": "The login, for 30 days."}
+    ),
     openapi_extra=takes(Login, open_to_all=True),
 )
 async def log_in(request: Request, hq: Hq) -> Response:
@@ -98,6 +103,7 @@ async def log_in(request: Request, hq: Hq) -> Response:
         cookie = await hq.store.create_login()
     if cookie is None:
         hq.metrics.logins_refused += 1
+        log.warning("a login from %s was refused", address)
         raise HttpProblem(
             401,
             "This token does not log anybody in. A login link works once and for 10 minutes; "
@@ -106,6 +112,7 @@ async def log_in(request: Request, hq: Hq) -> Response:
         )
     limit.succeeded(address)
     hq.metrics.logins += 1
+    log.info("a login from %s", address)
     return _with_cookie(request, hq.config, cookie, LOGIN_LIFE_S)
 
 

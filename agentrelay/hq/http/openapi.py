@@ -27,6 +27,7 @@ _problems = {
     "401": "Not logged in, or the wrong token.",
     "403": "The wrong Host, or with a login cookie the wrong Origin.",
     "404": "There is nothing of this id.",
+    "408": "The body took too long to arrive.",
     "409": "Not possible now: the runner is not connected, or the program has ended.",
     "413": "The body is too large.",
     "422": "A parameter or field is wrong, or the program could not be started; `code` says which.",
@@ -35,22 +36,33 @@ _problems = {
 }
 
 
-def gives(status: int, text: str, answer: type | str | None = None, *, problems: str = "") -> Answers:
+def gives(
+    status: int, text: str, *answers: type | str, problems: str = "", headers: dict[str, str] | None = None
+) -> Answers:
     """Describe the answers of a route, for its `responses=`.
 
     Args:
         status: of the good answer.
         text: what the good answer is.
-        answer: the struct it holds as JSON, or the media type of something else; None: it has no body.
+        answers: the structs it may hold as JSON, and media types of something else; none: it has no body.
         problems: further statuses that may be answered, separated by spaces.
+        headers: headers of the good answer and what they say.
     """
     good: dict[str, Any] = {"description": text}
-    if isinstance(answer, str):
-        good["content"] = {answer: {"schema": {"type": "string"}}}
-    elif answer is not None:
-        good["content"] = {JSON: {"schema": _reference(answer)}}
-    answers: Answers = {str(status): good}
-    return answers | {each: _problem(each) for each in f"400 401 403 500 {problems}".split()}
+    content = {
+        each if isinstance(each, str) else JSON: {
+            "schema": {"type": "string"} if isinstance(each, str) else _reference(each)
+        }
+        for each in answers
+    }
+    if content:
+        good["content"] = content
+    if headers:
+        good["headers"] = {
+            name: {"description": said, "schema": {"type": "string"}} for name, said in headers.items()
+        }
+    described: Answers = {str(status): good}
+    return described | {each: _problem(each) for each in f"400 401 403 500 {problems}".split()}
 
 
 def takes(*bodies: type | str, open_to_all: bool = False) -> dict[str, Any]:

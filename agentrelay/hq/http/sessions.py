@@ -78,7 +78,13 @@ async def list_sessions(hq: Hq) -> Response:
     "",
     status_code=201,
     summary="Start a session",
-    responses=gives(201, "The session; its program runs.", SessionInfo, problems="404 409 413 422 429"),
+    responses=gives(
+        201,
+        "The session; its program runs.",
+        SessionInfo,
+        problems="404 409 413 422 429",
+        headers={"Location": "Path of the session."},
+    ),
     openapi_extra=takes(NewSession),
 )
 async def start_session(request: Request, hq: Hq) -> Response:
@@ -175,7 +181,7 @@ async def send_signal(session_id: str, request: Request, hq: Hq) -> Response:
 @router.get(
     "/{session_id}/screen",
     summary="Look at a session's screen",
-    responses=gives(200, "The screen, as JSON or as text.", ScreenInfo, problems="404 422"),
+    responses=gives(200, "The screen, as JSON or as text.", ScreenInfo, "text/plain", problems="404 422"),
 )
 async def get_screen(
     session_id: str, request: Request, hq: Hq, format: Annotated[Literal["json", "text"], Query()] = "json"
@@ -193,7 +199,11 @@ async def get_screen(
     "/{session_id}/output",
     summary="Read a session's output",
     responses=gives(
-        200, f"Raw output; {_OFFSET_HEADER} is the offset of its first byte.", _RAW, problems="404 422"
+        200,
+        "Raw output.",
+        _RAW,
+        problems="404 422",
+        headers={_OFFSET_HEADER: "Offset of the first byte of the body."},
     ),
 )
 async def get_output(
