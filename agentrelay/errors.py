@@ -23,7 +23,7 @@ class ProtocolError(AgentRelayError):
     """The peer broke a rule of docs/protocol.md.
 
     Attributes:
-        code: one of the error codes of docs/protocol.md section 2.5.
+        code: one of the error codes of docs/protocol.md section 2.6.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -35,7 +35,7 @@ class RequestError(AgentRelayError):
     """A well-formed request that cannot be carried out.
 
     Attributes:
-        code: one of the error codes of docs/protocol.md section 2.5.
+        code: one of the error codes of docs/protocol.md section 2.6.
     """
 
     code = "internal"

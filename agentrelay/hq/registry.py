@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from agentrelay.errors import RunnerAway, StartFailed, UnknownRunner, UnknownSession
+from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive, LogRecorder
 from agentrelay.hq.events import EventHub
 from agentrelay.hq.info import RunnerInfo, SessionInfo
@@ -400,7 +401,12 @@ class Registry:
     # Looking after sessions
 
     def _make_session(self, **facts: Any) -> Session:
-        return Session(changed=self._session_changed, active=self._session_active, **facts)
+        return Session(
+            changed=self._session_changed,
+            active=self._session_active,
+            unattended=rendering.answer_queries,
+            **facts,
+        )
 
     def _session_changed(self, session: Session) -> None:
         if session.session_id not in self.sessions or session.state is State.STARTING:

@@ -2,12 +2,20 @@
 
 A screen is one more cursor into the session's output. It is fed off the loop's thread, from where it stood
 the last time, so that asking again is cheap and a session that nobody looks at costs nothing.
+
+Somebody is also the program itself: it may ask its terminal where the cursor is, or what it can do. While a
+viewer controls the session, the viewer's terminal answers; else the screen does, and only what was asked
+while nobody controlled (docs/protocol.md section 2.5).
 """
 
 import asyncio
+import contextlib
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from agentrelay.errors import SessionOver
 from agentrelay.hq.info import CursorInfo, ScreenInfo
 from agentrelay.hq.screen import Screen
 from agentrelay.hq.session import Session
@@ -15,8 +23,23 @@ from agentrelay.hq.session import Session
 CHUNK_BYTES = 1 << 20
 """How much is read and fed at once: 10 ms of work."""
 
-FROM_BYTES = 32 << 20
-"""How far back a new screen starts at most: about a third of a second of work."""
+FROM_BYTES = 4 << 20
+"""How far back a new screen starts: 40 ms of work, and more than a full-screen program's screen takes."""
+
+MODES_FROM_BYTES = 32 << 20
+"""How far back the terminal modes are looked for that are in force where a new screen starts."""
+
+ASK_BYTES = 16 << 10
+"""How much of new output is searched for queries. A program that waits for an answer has stopped writing."""
+
+_MODE = re.compile(rb"\x1b\[\?([0-9;]{1,64})([hl])")
+_SYNCHRONIZED_OUTPUT = b"2026"
+_QUERY = re.compile(
+    rb"\x1b\[[?>=]?[0-9;]*(?:\$p|[cnu])"  # device attributes, status and cursor position, modes, keyboard
+    rb"|\x1b\[>[0-9;]*q"  # name and version
+    rb"|\x1b\][0-9;]+\?"  # colours
+    rb"|\x1bP[$+]q"  # settings, capabilities
+)
 
 
 class Snapshot(NamedTuple):
@@ -27,50 +50,117 @@ class Snapshot(NamedTuple):
 
 
 class _Rendering:
-    """The screen of one session and how far it has come."""
+    """The screen of one session and how far it has come; one task at a time, in its `turn`."""
 
     def __init__(self, session: Session) -> None:
-        self.screen = Screen(rows=session.rows, cols=session.cols)
-        self.offset = max(session.base, session.head - FROM_BYTES)
         self.turn = asyncio.Lock()
+        self.answer_from: int | None = None
+        self.offset = 0
+        self._size = (session.rows, session.cols)
+        self._screen: Screen | None = None
 
-    async def catch_up(self, session: Session) -> None:
-        """Feed what is new, up to where the session is now."""
+    async def catch_up(self, session: Session) -> Screen:
+        """Feed what is new up to now, answer what is to be answered, and give the screen."""
         head = session.head
-        if head - self.offset > FROM_BYTES:
-            self.screen = Screen(rows=session.rows, cols=session.cols)
-            self.offset = max(session.base, head - FROM_BYTES)
-        if (self.screen.rows, self.screen.cols) != (session.rows, session.cols):
-            self.screen.resize(rows=session.rows, cols=session.cols)
+        screen = self._screen
+        if screen is None or head - self.offset > FROM_BYTES + MODES_FROM_BYTES:
+            screen = self._screen = await self._begin(session)
         while self.offset < head:
-            offset, data = await session.read_output(self.offset, min(CHUNK_BYTES, head - self.offset))
+            stop = self._next_stop(session, head)
+            start, data = await session.read_output(self.offset, stop - self.offset)
             if not data:
-                self.offset = head
-                return
-            await asyncio.to_thread(self.screen.feed, data)
-            self.offset = offset + len(data)
+                self.offset = stop
+                continue
+            answer = self.answer_from is not None and start >= self.answer_from
+            reply = await asyncio.to_thread(screen.feed, data, answer=answer)
+            self.offset = start + len(data)
+            if reply:
+                with contextlib.suppress(SessionOver):
+                    session.send_input(reply)
+        self._resize(screen, (session.rows, session.cols))
+        return screen
+
+    def _next_stop(self, session: Session, head: int) -> int:
+        """Give the offset up to which output can be fed in one go, having done what is due at this one."""
+        stops = [head, self.offset + CHUNK_BYTES]
+        for offset, rows, cols in session.sizes:
+            if offset > self.offset:
+                stops.append(offset)
+                break
+            if self._screen is not None:
+                self._resize(self._screen, (rows, cols))
+        if self.answer_from is not None and self.answer_from > self.offset:
+            stops.append(self.answer_from)
+        return min(stops)
+
+    def _resize(self, screen: Screen, size: tuple[int, int]) -> None:
+        if size != self._size:
+            self._size = size
+            screen.resize(rows=size[0], cols=size[1])
+
+    async def _begin(self, session: Session) -> Screen:
+        """Make a screen that starts a little before now, in the modes that are in force there."""
+        if self._screen is not None:
+            self._screen.close()
+        self._size = next(((rows, cols) for _, rows, cols in session.sizes), (session.rows, session.cols))
+        screen = Screen(rows=self._size[0], cols=self._size[1])
+        start = max(session.base, session.head - FROM_BYTES)
+        self.offset = start
+        if start > session.base:
+            modes: dict[bytes, bytes] = {}
+            offset = max(session.base, start - MODES_FROM_BYTES)
+            while offset < start:
+                offset, data = await session.read_output(offset, min(CHUNK_BYTES, start - offset))
+                if not data:
+                    break
+                modes = await asyncio.to_thread(_modes_after, modes, data)
+                offset += len(data)
+            screen.feed(_set_modes(modes.items()))
+            # Begin with a whole line: here may be the middle of a sequence or a character.
+            offset, data = await session.read_output(start, CHUNK_BYTES)
+            self.offset = offset + data.find(b"\n") + 1
+        return screen
+
+
+def _modes_after(modes: dict[bytes, bytes], data: bytes) -> dict[bytes, bytes]:
+    """Give the private modes after `data`, each with how it was last changed, in the order of that change."""
+    for found in _MODE.finditer(data):
+        for mode in found[1].split(b";"):
+            if mode and mode != _SYNCHRONIZED_OUTPUT:
+                modes.pop(mode, None)
+                modes[mode] = found[2]
+    return modes
+
+
+def _set_modes(modes: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"\x1b[?" + mode + change for mode, change in modes)
 
 
 _renderings: WeakKeyDictionary[Session, _Rendering] = WeakKeyDictionary()
+_answering: set[asyncio.Task[None]] = set()
 
 
-async def _render(session: Session) -> _Rendering:
+def _rendering(session: Session) -> _Rendering:
     rendering = _renderings.get(session)
     if rendering is None:
         rendering = _renderings[session] = _Rendering(session)
     return rendering
 
 
-async def snapshot(session: Session) -> Snapshot:
+async def snapshot(session: Session) -> Snapshot | None:
     """Render a session as it is now, for a viewer that has nothing or fell too far behind.
+
+    Returns:
+        None where there is no snapshot at this offset, in the middle of a picture of more than 1 MiB.
 
     Raises:
         LogError: the output log cannot be read.
     """
-    rendering = await _render(session)
+    rendering = _rendering(session)
     async with rendering.turn:
-        await rendering.catch_up(session)
-        return Snapshot(rendering.offset, await asyncio.to_thread(rendering.screen.snapshot))
+        screen = await rendering.catch_up(session)
+        data = await asyncio.to_thread(screen.snapshot)
+        return None if data is None else Snapshot(rendering.offset, data)
 
 
 async def describe(session: Session) -> ScreenInfo:
@@ -79,17 +169,38 @@ async def describe(session: Session) -> ScreenInfo:
     Raises:
         LogError: the output log cannot be read.
     """
-    rendering = await _render(session)
+    rendering = _rendering(session)
+    async with rendering.turn:
+        screen = await rendering.catch_up(session)
+        shown = await asyncio.to_thread(screen.text)
+        return ScreenInfo(
+            rows=shown.rows,
+            cols=shown.cols,
+            cursor=CursorInfo(row=shown.cursor_row, col=shown.cursor_col, visible=shown.cursor_visible),
+            title=shown.title,
+            text=shown.text,
+            offset=rendering.offset,
+            alternate=shown.alternate,
+        )
+
+
+def answer_queries(session: Session, start: int) -> None:
+    """Look at output from `start` on that came while nobody controlled, and answer what the program asks."""
+    if session.ring is None:
+        return
+    with session.ring.view(max(start, session.head - ASK_BYTES), session.head) as new:
+        if _QUERY.search(new) is None:
+            return
+    rendering = _rendering(session)
+    if rendering.answer_from is None or rendering.answer_from <= rendering.offset:
+        rendering.answer_from = start
+    task = asyncio.get_running_loop().create_task(_answer(session, rendering))
+    _answering.add(task)
+    task.add_done_callback(_answering.discard)
+
+
+async def _answer(session: Session, rendering: _Rendering) -> None:
     async with rendering.turn:
         await rendering.catch_up(session)
-        screen = rendering.screen
-        cursor = screen.cursor
-        return ScreenInfo(
-            rows=screen.rows,
-            cols=screen.cols,
-            cursor=CursorInfo(row=cursor.row, col=cursor.col, visible=cursor.visible),
-            title=screen.title,
-            text=screen.text(),
-            offset=rendering.offset,
-            alternate=screen.alternate,
-        )
+        # What comes after this was not looked at yet.
+        rendering.answer_from = None

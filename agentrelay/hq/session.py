@@ -6,6 +6,7 @@ session's states, who controls it, and what the runner may forget and send.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
@@ -22,6 +23,9 @@ RING_BYTES = 4 << 20
 
 QUIET_S = 2.0
 """Without output for this long, a session's ring memory is given back."""
+
+SIZES = 256
+"""Changes of size that a session remembers for rendering."""
 
 INPUT_KEYS = 64
 """Viewers whose input counts a session remembers for resuming."""
@@ -135,6 +139,7 @@ class Session:
     Args:
         changed: called after every change that `describe` shows, output offsets excepted.
         active: called when there is something to `settle` a little later.
+        unattended: called with the offset of new output that came while nobody controlled the session.
         clock: seconds, monotonic.
     """
 
@@ -153,6 +158,7 @@ class Session:
         created_at: float,
         changed: "Callable[[Session], None]",
         active: "Callable[[Session], None]",
+        unattended: "Callable[[Session, int], None]",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session_id = session_id
@@ -178,10 +184,13 @@ class Session:
         self.followers: list[Follower] = []
         self.controller: Follower | None = None
         self.stop_asked = False
+        self.sizes: deque[tuple[int, int, int]] = deque(maxlen=SIZES)
+        """Where in the output the size changed in this HQ's life: `(offset, rows, cols)`, oldest first."""
         self.input = InputQueue()
         self._input_taken: dict[str, int] = {}
         self._changed = changed
         self._active = active
+        self._unattended = unattended
         self._clock = clock
         self._link: Link | None = None
         self._stream = StreamId(0)
@@ -307,6 +316,8 @@ class Session:
             follower.on_output()
         if self.recorder is not None:
             self.recorder.wake()
+        if self.controller is None:
+            self._unattended(self, was_head)
         self.regulate()
 
     async def read_output(self, start: int, max_bytes: int) -> tuple[int, bytes]:
@@ -415,7 +426,7 @@ class Session:
         return pace.limit(pace=max(moving, default=kept), kept=kept, ring_bytes=RING_BYTES)
 
     def _release_memory(self) -> bool:
-        """Give the ring's memory back if nobody needs it; tells whether there is nothing left to give back."""
+        """Give the ring's memory back if nobody needs it; tells whether none is left to give back."""
         if self.ring is None or self.recorder is None or not self.recording:
             return True
         if self.recorder.logged < self.head:
@@ -502,9 +513,7 @@ class Session:
         """Go on with the input behind what the runner has applied; say what had waited too long."""
         dropped_bytes = self.input.resume(applied, self._clock())
         if dropped_bytes:
-            message = (
-                f"{dropped_bytes} bytes of input had waited over 10 s for the runner and were dropped"
-            )
+            message = f"{dropped_bytes} bytes of input had waited over 10 s for the runner and were dropped"
             for follower in list(self.followers):
                 follower.on_trouble("input_dropped", message)
 
@@ -514,7 +523,7 @@ class Session:
                 self._link.send_input(self._stream, data)
 
     def input_taken(self, key: str) -> int | None:
-        """Give how many input bytes have been taken from the viewer that calls itself `key`; None if unknown."""
+        """Give how many input bytes came from the viewer that calls itself `key`; None if unknown."""
         return self._input_taken.get(key)
 
     def count_input(self, key: str, n_bytes: int) -> int:
@@ -537,6 +546,9 @@ class Session:
             self._need_control(follower)
         if (rows, cols) == (self.rows, self.cols):
             return
+        if not self.sizes:
+            self.sizes.append((0, self.rows, self.cols))
+        self.sizes.append((self.head, rows, cols))
         self.rows, self.cols = rows, cols
         if self.recorder is not None:
             self.recorder.resized(rows=rows, cols=cols)

@@ -132,6 +132,8 @@ class Viewer:
             ):
                 start = None
         snapshot = await rendering.snapshot(session) if start is None else None
+        if snapshot is None and start is None:
+            start = max(session.base, session.head - REPLAY_ALL_BYTES)
         if not self._endpoint.open:
             return
         session.attach(self)
@@ -291,7 +293,7 @@ class Viewer:
     async def _resync(self) -> None:
         self._metrics.resyncs += 1
         snapshot = await rendering.snapshot(self._session)
-        if self._attached:
+        if self._attached and snapshot is not None:
             self._restart(Resync, snapshot.offset, snapshot.data)
 
     def _pass_gap(self) -> None:
