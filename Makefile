@@ -128,10 +128,11 @@ test-web: web/node_modules/.package-lock.json ## test the web UI's code
 
 test-e2e: build build-web ## test the whole in Chromium, which is installed where it is missing and may be
 	@echo "== browser tests"
-	@chromium=$$(scripts/install_chromium.sh) && cd web && CHROMIUM=$$chromium npm run --silent test:e2e
+	@chromium=$$(scripts/install_chromium.sh) && CHROMIUM=$$chromium node --test --test-concurrency=1 tests/e2e/*.test.mjs
 
-test-agents: build $(VENV)/.dev ## test with real agents; large, so apart from test
-	@$(PY) -m pytest tests/agents
+test-agents: build build-web ## test with real agents: 700 MB of downloads, so apart from test; makes the README's picture
+	@chromium=$$(scripts/install_chromium.sh) && agents=$$(scripts/install_agents.sh) && \
+		CHROMIUM=$$chromium AGENTS=$$agents node --test tests/agents/*.test.mjs
 
 ## Measure
 
