@@ -116,10 +116,12 @@ class Endpoint(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start on a transport whose handshake is over."""
         self.transport = cast(asyncio.Transport, transport)
-        # Paused means "the transport holds bytes of ours": whenever it does not, writes go past it.
-        self.transport.set_write_buffer_limits(high=0, low=0)
-        if transport.get_extra_info("ssl_object") is None:
+        tls = transport.get_extra_info("ssl_object") is not None
+        if not tls:
             self.fd = transport.get_extra_info("socket").fileno()
+        # Paused means "the transport holds bytes of ours": whenever it does not, writes go past it. It pauses
+        # above `high`, with TLS from there on.
+        self.transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
         self._check_liveness()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -257,6 +259,13 @@ class Endpoint(asyncio.BufferedProtocol):
             extent = fastpath.frame_extent(_scratch, self._pos, end)
             if extent == 0:
                 return
+            if (
+                self._fragmented is not None
+                and fastpath.frame_opening(_scratch, self._pos)[1] == Opcode.CLOSE
+            ):
+                # RFC 6455 section 5.4 lets a peer close between fragments; the library calls that its fault.
+                self._fragmented = None
+                self._ws.current_size = None
             # A header that is no header: everything from here on is the library's to refuse.
             self._slow_left = extent if extent > 0 else end - self._pos
 
