@@ -64,6 +64,10 @@ class Heard:
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def more_than(self, n_events: int) -> None:
+        """Wait for one more event than these."""
+        await self.until(lambda heard: len(heard.events) > n_events)
+
     async def until_closed(self) -> tuple[int, str]:
         """Wait for the end of the connection."""
         await self.until(lambda heard: heard.closed)
@@ -128,7 +132,7 @@ class FakeTransport(asyncio.Transport):
         self.ended: str | None = None
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        assert (high, low) == (0, 0), "paused means that the transport holds something"
+        assert (high, low) == (1, 0), "paused means that the transport holds something"
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert self.ended is None, "written after the end"
