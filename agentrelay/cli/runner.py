@@ -59,7 +59,7 @@ def _check_runner_id(runner_id: str) -> str:
     is_flag=True,
     help="End the daemon of this runner id, all its sessions and its keeper.",
 )
-@click.version_option(agentrelay.__version__, prog_name="agentrelay-runner")
+@click.version_option(agentrelay.__version__, prog_name="agentrelay-runner", message="%(prog)s %(version)s")
 def main(hq_url: str, runner_id: str, token: str, stop_it: bool) -> None:
     """Run coding agents on this machine for an AgentRelay HQ.
 

@@ -26,6 +26,11 @@ CLOSE_S = 2.0
 STOP_S = 8.0
 """How long ending all sessions may take: 5 s to SIGKILL, and time to send what they still said."""
 
+EAGER_FOR_S = 60.0
+EAGER_S = 1.5
+"""For so long after a link was lost the waits between tries have at most this length: who restarts HQ has
+their terminals back within 2 s."""
+
 _REFUSED = (401, 403)
 
 
@@ -113,16 +118,20 @@ class Daemon:
         loop = asyncio.get_running_loop()
         backoff = Backoff()
         first = True
+        lost_s = loop.time()
         while True:
             try:
                 await self._serve_link(lambda: backoff.connected(loop.time()))
             except DialError as error:
                 if first and error.status in _REFUSED:
                     raise ConfigError(_refusal(self._config.hq_url, error.status or 0)) from None
-                self._say(logging.WARNING, f"HQ at {self._config.hq_url}: {error}; trying on")
+                hint = "; does the URL end in /ws/runner?" if error.status == 404 else ""
+                self._say(logging.WARNING, f"HQ at {self._config.hq_url}: {error}{hint}; trying on")
             else:
                 first = False
-            await asyncio.sleep(backoff.delay_s(loop.time()))
+                lost_s = loop.time()
+            delay_s = backoff.delay_s(loop.time())
+            await asyncio.sleep(min(delay_s, EAGER_S) if loop.time() - lost_s < EAGER_FOR_S else delay_s)
 
     async def _serve_link(self, connected: Callable[[], None]) -> None:
         """Dial once, and stay until the link is gone."""
