@@ -8,9 +8,8 @@ ask here. In order:
 2. `/ws/runner` is opened by the runner token and by nothing else; the runner token opens nothing else.
 3. Everything else needs the admin token as a bearer or a login cookie (401), except the few paths a browser
    needs to get that far.
-4. A browser sends its cookie along for whoever asks, so with the cookie (and without any login, where
-   `--no-login` makes that enough) the `Origin` must be HQ's own on every upgrade and every request that
-   changes something (403).
+4. A browser sends its cookie along for whoever asks, so on every upgrade and every request that changes
+   something the `Origin`, if there is one, must be HQ's own, and with the cookie there must be one (403).
 """
 
 import hashlib
@@ -130,14 +129,14 @@ class Auth:
         if isinstance(principal, Refused):
             return principal
         is_open = _is_open(method, path, is_ui_file)
-        if principal is Principal.NOBODY and not is_open:
-            return _UNAUTHORIZED
-        if method not in _SAFE_METHODS and principal is not Principal.ADMIN:
+        if method not in _SAFE_METHODS:
             # What is open does not go by the cookie, so a program that happens to keep one needs no Origin.
             required = principal is Principal.LOGIN and not is_open
             refused = self._check_origin(headers, scheme, required=required)
             if refused:
                 return refused
+        if principal is Principal.NOBODY and not is_open:
+            return _UNAUTHORIZED
         return Allowed(principal)
 
     def check_upgrade(self, path: str, headers: Headers, *, scheme: str = "http") -> Allowed | Refused:
@@ -153,13 +152,10 @@ class Auth:
         principal = self._identify(headers)
         if isinstance(principal, Refused):
             return principal
-        if principal is Principal.NOBODY:
-            return _UNAUTHORIZED
-        if principal is not Principal.ADMIN:
-            refused = self._check_origin(headers, scheme, required=principal is Principal.LOGIN)
-            if refused:
-                return refused
-        return Allowed(principal)
+        refused = self._check_origin(headers, scheme, required=principal is Principal.LOGIN)
+        if refused:
+            return refused
+        return Allowed(principal) if principal is not Principal.NOBODY else _UNAUTHORIZED
 
     def is_admin_token(self, token: str) -> bool:
         """Tell whether `token` is the admin token, in a time that does not depend on it."""
@@ -174,6 +170,8 @@ class Auth:
         return None
 
     def _check_origin(self, headers: Headers, scheme: str, *, required: bool) -> Refused | None:
+        if _bearer(headers) is not None:
+            return None  # no page can make a browser send one
         origins = _values(headers, b"origin")
         if not origins and not required:
             return None
@@ -283,6 +281,6 @@ _WRONG_HOST = Refused(
 _WRONG_ORIGIN = Refused(
     403,
     "Forbidden",
-    "With a login cookie, this needs an Origin header that is HQ's own address, so that no other page can "
-    "use the login. Behind a proxy, start HQ with --public-url (AGENTRELAY_PUBLIC_URL).",
+    "This needs an Origin header that is HQ's own address, so that no other page can act with a login. "
+    "Behind a proxy, start HQ with --public-url (AGENTRELAY_PUBLIC_URL).",
 )

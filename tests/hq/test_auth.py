@@ -219,6 +219,13 @@ def test_a_cookie_with_a_missing_or_foreign_origin_changes_nothing(origin: Heade
 
 
 @pytest.mark.parametrize("origin", FOREIGN[1:])
+def test_a_foreign_origin_is_refused_whatever_else_there_is(origin: Headers) -> None:
+    assert http(*origin, method="POST") == 403
+    assert upgrade(*origin) == 403
+    assert http(*origin) == 401
+
+
+@pytest.mark.parametrize("origin", FOREIGN[1:])
 def test_without_login_a_foreign_origin_is_refused_all_the_same(origin: Headers) -> None:
     assert status(NO_LOGIN.check_http("POST", "/api/sessions", [HOST, *origin])) == 403
     assert status(NO_LOGIN.check_upgrade("/ws/session/x", [HOST, *origin])) == 403
@@ -242,7 +249,11 @@ def test_reading_with_a_cookie_needs_no_origin() -> None:
 def test_a_bearer_needs_no_origin() -> None:
     assert http(bearer(ADMIN), method="DELETE") == 200
     assert upgrade(bearer(ADMIN)) == 200
-    assert upgrade(bearer(ADMIN), (b"origin", b"http://anything.example")) == 200
+    foreign = (b"origin", b"http://anything.example")
+    assert upgrade(bearer(ADMIN), foreign) == 200
+    assert http(bearer(ADMIN), foreign, method="POST") == 200
+    assert upgrade(bearer("wrong"), foreign) == 401
+    assert http(bearer("wrong"), foreign, method="POST") == 401
 
 
 @pytest.mark.parametrize("host", [b"localhost:8080", b"127.0.0.1:1", b"[::1]:9", b"LOCALHOST"])
