@@ -45,13 +45,26 @@ export function pageShortcut(event: Keys, mac: boolean, inField: boolean): Actio
 }
 
 export const shortcutHelp = (mac: boolean) => [
-  { keys: [mac ? "⌘" : "Ctrl", "K"], does: "Go to anything (outside a terminal)" },
-  { keys: ["n"], does: "New session (outside a terminal)" },
-  { keys: ["Ctrl", "Shift", "K"], does: "Go to anything" },
-  { keys: ["Ctrl", "Shift", "E"], does: "New session" },
-  { keys: ["Ctrl", "Shift", "["], does: "Previous tab" },
-  { keys: ["Ctrl", "Shift", "]"], does: "Next tab" },
-  { keys: ["Ctrl", "Shift", "1 … 9"], does: "Tab 1 to 9" },
-  { keys: ["Ctrl", "Shift", "X"], does: "Close tab (the session goes on)" },
-  { keys: ["Ctrl", "Shift", "C"], does: "Copy from a terminal" },
+  {
+    where: "Everywhere, also in a terminal",
+    shortcuts: [
+      { keys: mac ? ["⌘", "K"] : ["Ctrl", "Shift", "K"], does: "Go to anything" },
+      { keys: ["Ctrl", "Shift", "E"], does: "New session" },
+      { keys: ["Ctrl", "Shift", "["], does: "Previous tab" },
+      { keys: ["Ctrl", "Shift", "]"], does: "Next tab" },
+      { keys: ["Ctrl", "Shift", "1 … 9"], does: "Tab 1 to 9" },
+      { keys: ["Ctrl", "Shift", "X"], does: "Close the tab; the session goes on" },
+    ],
+  },
+  {
+    where: "In a terminal",
+    shortcuts: [{ keys: mac ? ["⌘", "C"] : ["Ctrl", "Shift", "C"], does: "Copy the selection" }],
+  },
+  {
+    where: "Outside terminals",
+    shortcuts: [
+      { keys: [mac ? "⌘" : "Ctrl", "K"], does: "Go to anything" },
+      { keys: ["n"], does: "New session" },
+    ],
+  },
 ];

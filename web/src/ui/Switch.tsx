@@ -29,7 +29,7 @@ export function Switch({ id, label, hint, checked, onChange }: SwitchProps) {
         {...(hint && { "aria-describedby": `${id}-hint` })}
         className="relative mt-0.5 h-4.5 w-8 shrink-0 rounded-full bg-line-strong transition-colors data-[state=checked]:bg-accent"
       >
-        <RadixSwitch.Thumb className="block size-3.5 translate-x-0.5 rounded-full bg-white shadow-sm transition-transform data-[state=checked]:translate-x-4" />
+        <RadixSwitch.Thumb className="block size-3.5 translate-x-0.5 rounded-full bg-white shadow-sm transition-transform data-[state=checked]:translate-x-4 data-[state=checked]:bg-raised" />
       </RadixSwitch.Root>
     </div>
   );

@@ -20,7 +20,6 @@ export interface StartSession {
   cols?: number;
   name?: string;
   recording?: boolean;
-  viewer?: string;
 }
 
 export interface Attach {

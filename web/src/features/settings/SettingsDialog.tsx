@@ -13,14 +13,14 @@ const themes: { value: Theme; label: string; icon: ReactNode }[] = [
   { value: "dark", label: "Dark", icon: <Moon size={14} /> },
 ];
 
-export interface Shortcut {
-  keys: readonly string[];
-  does: string;
+export interface ShortcutGroup {
+  where: string;
+  shortcuts: readonly { keys: readonly string[]; does: string }[];
 }
 
 interface SettingsDialogProps {
   onClose: () => void;
-  shortcuts: readonly Shortcut[];
+  shortcuts: readonly ShortcutGroup[];
   hqVersion: string;
   /** Null where HQ asks for no login. */
   onLogout: (() => void) | null;
@@ -91,19 +91,21 @@ export function SettingsDialog({ onClose, shortcuts, hqVersion, onLogout }: Sett
 
         <Switch id="cursor-blink" label="Blinking cursor" checked={cursorBlink} onChange={setCursorBlink} />
 
-        <div className="flex flex-col gap-2 border-line border-t pt-4 pointer-coarse:hidden">
-          <span className="font-medium text-xs">Shortcuts</span>
-          <dl className="flex flex-col gap-1.5">
+        {shortcuts.map(({ where, shortcuts }) => (
+          <section
+            key={where}
+            aria-label={`Shortcuts: ${where}`}
+            className="flex flex-col gap-1.5 border-line border-t pt-4 pointer-coarse:hidden"
+          >
+            <h3 className="mb-0.5 font-medium text-xs">{where}</h3>
             {shortcuts.map(({ keys, does }) => (
-              <div key={does} className="flex items-center justify-between gap-4 text-soft text-xs">
-                <dt>{does}</dt>
-                <dd>
-                  <Kbd keys={keys} />
-                </dd>
-              </div>
+              <p key={does} className="flex items-center justify-between gap-4 text-soft text-xs">
+                {does}
+                <Kbd keys={keys} />
+              </p>
             ))}
-          </dl>
-        </div>
+          </section>
+        ))}
       </div>
     </Dialog>
   );

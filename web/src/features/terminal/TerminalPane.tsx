@@ -32,7 +32,10 @@ export function TerminalPane({ view, appearance }: { view: TerminalView; appeara
     >
       <div
         ref={place}
-        className={cn("h-full w-full", watching && "[&_.xterm-screen]:ring-1 [&_.xterm-screen]:ring-line")}
+        className={cn(
+          "h-full w-full",
+          watching && "[&>.xterm]:mx-auto [&>.xterm]:w-fit [&>.xterm]:ring-1 [&>.xterm]:ring-line",
+        )}
       />
     </div>
   );

@@ -217,7 +217,7 @@ export class TerminalSession {
     const size = this.#fit ?? {};
     this.#lastError = null;
     if (this.#target.kind === "start") {
-      this.#send({ type: "start_session", payload: { ...this.#target.request, ...size, viewer } });
+      this.#send({ type: "start_session", payload: { ...this.#target.request, ...size } });
       return;
     }
     const { epoch, resumeFrom } = this.#output;

@@ -9,10 +9,10 @@ import { Unicode11Addon } from "@xterm/addon-unicode11";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { WebglAddon } from "@xterm/addon-webgl";
 import { Terminal } from "@xterm/xterm";
+import { watchDrags } from "./drags";
 import { type Arrow, arrowKey } from "./keys";
 import { darkPalette, lightPalette } from "./palette";
 import { TerminalSession, type TerminalSessionOptions } from "./TerminalSession";
-import { scrollByTouch } from "./touchScroll";
 
 export interface Appearance {
   dark: boolean;
@@ -43,6 +43,8 @@ export class TerminalView {
   #place: HTMLElement | null = null;
   #appearance: Appearance;
   #removeTouch = () => {};
+  /** Lines that a finger has drawn and the terminal has not scrolled: less than one. */
+  #dragged = 0;
 
   constructor({ appearance, isShortcut, ...options }: TerminalViewOptions) {
     this.#appearance = appearance;
@@ -72,6 +74,13 @@ export class TerminalView {
     });
     this.session = new TerminalSession({ ...options, terminal: this.#terminal });
     this.session.subscribe(() => this.#layOut());
+    let cells = this.#terminal.rows * this.#terminal.cols;
+    this.#terminal.onResize(({ rows, cols }) => {
+      // @xterm/addon-webgl 0.19 goes on with the old number of rows where the number of cells stays the same,
+      // such as from 24 x 80 to 40 x 48.
+      if (rows * cols === cells && this.#webgl) this.#loadWebgl();
+      cells = rows * cols;
+    });
   }
 
   /** Show the terminal in `place`, until `unmount`. */
@@ -81,7 +90,7 @@ export class TerminalView {
     else this.#terminal.open(place);
     this.#loadWebgl();
     this.#resizes.observe(place);
-    this.#removeTouch = scrollByTouch(place);
+    this.#removeTouch = watchDrags(place, (deltaX, deltaY, at) => this.#drag(deltaX, deltaY, at));
     this.#layOut();
   }
 
@@ -135,19 +144,42 @@ export class TerminalView {
     this.#setFontSize(Math.min(normal, Math.max(SMALLEST_FONT_PX, Math.floor(fitting * 2) / 2)));
   }
 
+  #drag(deltaX: number, deltaY: number, { clientX, clientY }: Touch): void {
+    // A watcher's terminal can be larger than its frame.
+    const frame = this.#place?.parentElement;
+    const topBefore = frame?.scrollTop;
+    frame?.scrollBy(deltaX, deltaY);
+    const screen = this.#place?.querySelector(".xterm-screen");
+    if (!screen || frame?.scrollTop !== topBefore) return;
+    const { buffer, modes, rows } = this.#terminal;
+    if (buffer.active.type === "alternate" || modes.mouseTrackingMode !== "none") {
+      // The program scrolls: xterm.js makes of a wheel what the program asked for.
+      screen.dispatchEvent(
+        new WheelEvent("wheel", { deltaY, clientX, clientY, bubbles: true, cancelable: true }),
+      );
+      return;
+    }
+    this.#dragged += deltaY / (screen.clientHeight / rows);
+    const lines = Math.trunc(this.#dragged);
+    this.#dragged -= lines;
+    if (lines !== 0) this.#terminal.scrollLines(lines);
+  }
+
   #setFontSize(fontSize: number): void {
     if (this.#terminal.options.fontSize !== fontSize) this.#terminal.options.fontSize = fontSize;
   }
 
   #loadWebgl(): void {
+    this.#webgl?.dispose();
+    this.#webgl = null;
     try {
       const webgl = new WebglAddon();
-      // The browser takes contexts away when it is short of them; without the addon, xterm.js draws with DOM.
+      // The browser takes contexts away when it is short of them.
       webgl.onContextLoss(() => webgl.dispose());
       this.#terminal.loadAddon(webgl);
       this.#webgl = webgl;
     } catch {
-      this.#webgl = null;
+      // No WebGL here: xterm.js draws with DOM.
     }
   }
 }
