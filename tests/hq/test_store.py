@@ -154,6 +154,20 @@ async def test_many_rows_are_written_in_few_commits(store: Store) -> None:
     assert await store.load_runners() == [runner]
 
 
+async def test_a_full_disk_is_told_and_costs_what_did_not_fit_only(store: Store) -> None:
+    async def limit_pages(count: int) -> None:
+        await store._run(lambda: store._connection.exec_driver_sql(f"PRAGMA max_page_count={count}").close())
+        await store._run(store._connection.rollback)
+
+    await store.save_session(MINIMAL)
+    await limit_pages(1)  # SQLite takes the size it has for the least
+    with pytest.raises(sa.exc.OperationalError, match="full"):
+        await store.save_session(msgspec.structs.replace(FULL, command=["x" * 1_000_000]))
+    await limit_pages(1_000_000)
+    await store.save_session(FULL)
+    assert await store.load_sessions() == [MINIMAL, FULL]
+
+
 async def test_a_write_that_fails_is_told_to_everyone_who_waits_and_the_next_one_works(store: Store) -> None:
     def broken(connection: sa.Connection) -> None:
         raise OSError("no space left on device")
