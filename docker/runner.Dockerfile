@@ -30,5 +30,5 @@ ENV PATH=/opt/agentrelay/bin:$PATH \
     SHELL=/bin/bash
 USER agent
 WORKDIR /home/agent
-# Programs that an agent leaves behind become children of process 1, which has to reap them: tini does.
-ENTRYPOINT ["tini", "--", "agentrelay-runner"]
+# Programs that an agent leaves behind need somebody to reap them: tini, also where it is not process 1 (-s).
+ENTRYPOINT ["tini", "-s", "--", "agentrelay-runner"]
