@@ -116,10 +116,10 @@ class ByteRing:
     descriptor.
 
     **Shared rings** live in memory that another process keeps (docs/protocol.md section 4.1). Its header is
-    the truth for `head`, `keep` and `input_applied`: every ring object over the same memory sees the same,
-    and what is killed loses nothing. Bytes are in place before `head` counts them. The `GUARD_BYTES` behind
-    `head` are always filled with 0xFF and are no room. Only one process may write; before its first write it
-    calls `recover()`.
+    the truth for `head`, `keep` and `input_applied`, and for how far `restart` and `release_memory` moved
+    `base`: every ring object over the same memory sees the same, and what is killed loses nothing. Bytes are
+    in place before `head` counts them. The `GUARD_BYTES` behind `head` are always filled with 0xFF and are no
+    room. Only one process may write; before its first write it calls `recover()`.
 
     Once closed, everything but `close()`, `capacity_bytes` and `eof` raises `ValueError`.
     """
@@ -213,10 +213,10 @@ class ByteRing:
     def read_fd(self, fd: int, max_bytes: int) -> int:
         """Read what a descriptor has straight into the ring.
 
-        Stops at `max_bytes`, at the end of the room, when nothing is left to read (or, to save the system call
-        that would tell, when a read gave less than 2,048 bytes), and at the end of the file, which `eof` tells
-        from then on; EIO from a PTY whose last program has gone is that too. So a result below `max_bytes` does
-        not say that nothing is left: an event loop that watches the level will call again.
+        Stops at `max_bytes`, at the end of the room, when nothing is left to read (or, to save the system
+        call that would tell, when a read gave less than 2,048 bytes), and at the end of the file, which `eof`
+        tells from then on; EIO from a PTY whose last program has gone is that too. So a result below
+        `max_bytes` does not say that nothing is left: an event loop that watches the level will call again.
 
         Args:
             fd: must be non-blocking: a read that blocks would stop the process.

@@ -27,10 +27,6 @@ from libc.errno cimport EAGAIN, EINTR, EIO, ENOSYS, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from posix.mman cimport (
-    MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE,
-    madvise, mmap, munmap,
-)
 from posix.uio cimport iovec
 from posix.unistd cimport read
 
@@ -39,24 +35,10 @@ from agentrelay._fastpath_frame cimport (
     MASKED, MAX_HEADER_BYTES, OUTPUT, FrameHeader,
     htonl, key_from, ntohl, read_header, read_length, write_header, write_mux_header, xor_copy, xor_in_place,
 )
-
-cdef extern from "<sys/mman.h>" nogil:
-    int MADV_REMOVE
-
-cdef extern from "<sys/socket.h>" nogil:
-    int MSG_DONTWAIT
-    int MSG_NOSIGNAL
-    struct msghdr:
-        iovec *msg_iov
-        size_t msg_iovlen
-    Py_ssize_t send(int fd, const void *data, size_t n_bytes, int flags)
-    Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
-
-cdef extern from * nogil:
-    int __ATOMIC_ACQUIRE
-    int __ATOMIC_RELEASE
-    uint64_t __atomic_load_n(uint64_t *word, int order)
-    void __atomic_store_n(uint64_t *word, uint64_t value, int order)
+from agentrelay._fastpath_system cimport (
+    MADV_REMOVE, MSG_DONTWAIT, MSG_NOSIGNAL, msghdr,
+    load, madvise, map_file, munmap, reserve, send, sendmsg, store,
+)
 
 cdef enum:
     C_GUARD_BYTES = 65_536
@@ -158,13 +140,17 @@ cdef class MaskSource:
     cdef bytes _drawn
     cdef Py_ssize_t _used
 
+    def __cinit__(self):
+        self._drawn = b""
+
     cdef uint32_t take(self) except 0:
         """Return a key in memory order."""
         cdef uint32_t key = 0
         while key == 0:
-            if self._drawn is None or self._used == len(self._drawn):
+            if len(self._drawn) - self._used < 4:
                 self._drawn = os.urandom(4096)
                 self._used = 0
+                continue
             memcpy(&key, PyBytes_AS_STRING(self._drawn) + self._used, 4)
             self._used += 4
         return key
@@ -184,10 +170,10 @@ cdef enum:
     HEAD = 2
     KEEP = 3
     INPUT_APPLIED = 4
-    FIRST = 5
+    FIRST = 5  # offset of the first byte since the ring was emptied
     N_WORDS = 6
-    # A read that gives less has emptied a PTY; one under load gives 4,095 bytes at a time. The read that would
-    # say so costs half of a small drain (bench/micro/test_ring.py).
+    # A read that gives less has emptied a PTY; one under load gives 4,095 bytes at a time. The read that
+    # would say so costs half of a small drain (bench/micro/test_ring.py).
     SHORT_READ_BYTES = 2048
 
 cdef uint64_t MIN_RING_BYTES = 65_536
@@ -217,19 +203,16 @@ cdef _Mapping map_ring(int fd, size_t header_bytes, size_t capacity_bytes):
     """Map the header and twice the data of `fd`, which may be closed afterwards."""
     cdef _Mapping mapping = _Mapping.__new__(_Mapping)
     cdef size_t mapped_bytes = header_bytes + 2 * capacity_bytes
-    # The two halves must be neighbours: reserve the range first, so that nothing else can get in between.
-    cdef void *address = mmap(NULL, mapped_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    if address == MAP_FAILED:
+    mapping.address = <uint8_t *>reserve(mapped_bytes)
+    if mapping.address == NULL:
         PyErr_SetFromErrno(OSError)
-    mapping.address = <uint8_t *>address
     mapping.mapped_bytes = mapped_bytes
     mapping.capacity_bytes = capacity_bytes
     mapping.data = mapping.address + header_bytes
-    cdef int protection = PROT_READ | PROT_WRITE
-    cdef int flags = MAP_SHARED | MAP_FIXED
-    if mmap(address, header_bytes + capacity_bytes, protection, flags, fd, 0) == MAP_FAILED:
-        PyErr_SetFromErrno(OSError)
-    if mmap(mapping.data + capacity_bytes, capacity_bytes, protection, flags, fd, header_bytes) == MAP_FAILED:
+    if not (
+        map_file(mapping.address, header_bytes + capacity_bytes, fd, 0)
+        and map_file(mapping.data + capacity_bytes, capacity_bytes, fd, header_bytes)
+    ):
         PyErr_SetFromErrno(OSError)
     return mapping
 
@@ -262,8 +245,8 @@ cdef class ByteRing:
     cdef uint64_t *_words  # of the header page, or _own_words
     cdef uint64_t _own_words[N_WORDS]
     cdef uint64_t _capacity
-    cdef uint64_t _usable  # capacity without the guard
-    cdef bint _guarded  # shared: 0xFF behind head
+    cdef uint64_t _guard  # C_GUARD_BYTES in a shared ring, else 0
+    cdef uint64_t _usable  # capacity less the guard
     cdef uint64_t _step  # how many bytes may be counted at once: at most the guard, whose place they take
     cdef bint _prepared  # the guard is known to be filled
     cdef readonly bint eof
@@ -275,16 +258,13 @@ cdef class ByteRing:
         fd = _open_memory()
         try:
             os.ftruncate(fd, capacity_bytes)
-            self._attach(map_ring(fd, 0, <size_t>capacity_bytes))
+            mapping = map_ring(fd, 0, <size_t>capacity_bytes)
         finally:
             os.close(fd)
-        self._words = self._own_words
+        self._attach(mapping, 0)
         self._words[HEAD] = self._words[FIRST] = <uint64_t>offset
         self._words[KEEP] = INT64_MAX
         self._words[INPUT_APPLIED] = 0
-        self._usable = self._step = self._capacity
-        self._guarded = False
-        self._prepared = True
 
     @classmethod
     def shared(cls, int fd):
@@ -301,18 +281,21 @@ cdef class ByteRing:
         if os.fstat(fd).st_size < HEADER_PAGE_BYTES + capacity_bytes:
             raise ValueError(f"broken ring memory: the file is too small for {capacity_bytes} bytes")
         cdef ByteRing ring = ByteRing.__new__(ByteRing)
-        ring._attach(map_ring(fd, HEADER_PAGE_BYTES, capacity_bytes))
-        ring._words = <uint64_t *>ring._mapping.address
-        ring._usable = ring._capacity - C_GUARD_BYTES
-        ring._step = C_GUARD_BYTES
-        ring._guarded = True
+        ring._attach(map_ring(fd, HEADER_PAGE_BYTES, capacity_bytes), C_GUARD_BYTES)
         return ring
 
-    cdef int _attach(self, _Mapping mapping) except -1:
+    cdef int _attach(self, _Mapping mapping, uint64_t guard) except -1:
+        whole = PyMemoryView_FromObject(mapping)
+        # From here on nothing can fail or run Python code that would see half a ring.
         self._mapping = mapping
-        self._whole = PyMemoryView_FromObject(mapping)
+        self._whole = whole
         self._data = mapping.data
+        self._words = <uint64_t *>mapping.address if guard else self._own_words
         self._capacity = mapping.capacity_bytes
+        self._guard = guard
+        self._usable = self._capacity - guard
+        self._step = guard if guard else self._capacity
+        self._prepared = guard == 0
         self.eof = False
         return 0
 
@@ -323,10 +306,10 @@ cdef class ByteRing:
         return self._data + (offset & (self._capacity - 1))
 
     cdef inline uint64_t _word(self, int index) noexcept nogil:
-        return __atomic_load_n(&self._words[index], __ATOMIC_ACQUIRE)
+        return load(&self._words[index])
 
     cdef inline void _set_word(self, int index, uint64_t value) noexcept nogil:
-        __atomic_store_n(&self._words[index], value, __ATOMIC_RELEASE)
+        store(&self._words[index], value)
 
     cdef inline uint64_t _base(self, uint64_t head) noexcept nogil:
         cdef uint64_t base = self._word(FIRST)
@@ -344,9 +327,9 @@ cdef class ByteRing:
     cdef inline void _count(self, uint64_t head, uint64_t n_bytes) noexcept nogil:
         """Count bytes that are in place behind head."""
         assert n_bytes <= self._step
-        if self._guarded:
+        if self._guard:
             # Before head moves: killed in between, old bytes would be where recover() expects the guard.
-            memset(self._at(head + C_GUARD_BYTES), 0xFF, n_bytes)
+            memset(self._at(head + self._guard), 0xFF, n_bytes)
         self._set_word(HEAD, head + n_bytes)
 
     cdef void _write(self, const uint8_t *data, uint64_t n_bytes, uint32_t key) noexcept nogil:
@@ -486,7 +469,7 @@ cdef class ByteRing:
     def recover(self):
         """Count the bytes that a killed writer left behind head, and fill the guard again."""
         self._check_open()
-        if not self._guarded:
+        if not self._guard:
             raise ValueError("only a shared ring is recovered")
         cdef uint64_t head = self._word(HEAD)
         cdef uint64_t n_bytes = min(self._room(head), self._step)
@@ -502,8 +485,7 @@ cdef class ByteRing:
         self._check_open()
         if offset < 0:
             raise ValueError(f"offset is {offset}, must not be negative")
-        if self._guarded:
-            memset(self._at(<uint64_t>offset), 0xFF, C_GUARD_BYTES)
+        memset(self._at(<uint64_t>offset), 0xFF, self._guard)
         if self._word(KEEP) != <uint64_t>INT64_MAX:
             self._set_word(KEEP, <uint64_t>offset)
         self._set_word(FIRST, <uint64_t>offset)
@@ -521,9 +503,9 @@ cdef class ByteRing:
         # Only whole pages outside the guard, which must never be seen without its fill.
         cdef uint64_t at = head & (self._capacity - 1)
         cdef uint64_t page = PAGE_BYTES
-        cdef uint64_t start = (at + (self._capacity - self._usable) + page - 1) & ~(page - 1)
+        cdef uint64_t start = (at + self._guard + page - 1) & ~(page - 1)
         cdef uint64_t end = (at + self._capacity) & ~(page - 1)
-        assert start < end
+        assert start <= end
         assert end <= 2 * self._capacity
         if madvise(self._data + start, end - start, MADV_REMOVE) < 0:
             PyErr_SetFromErrno(OSError)
@@ -539,8 +521,10 @@ cdef class ByteRing:
 # ---- The link, sending
 
 
-def pack_output(out, Py_ssize_t pos, ByteRing ring not None, int64_t start, int64_t end, uint32_t stream,
-                MaskSource masks not None):
+def pack_output(
+    out, Py_ssize_t pos, ByteRing ring not None, int64_t start, int64_t end, uint32_t stream,
+    MaskSource masks not None,
+):
     """Pack a range of the ring as masked OUTPUT frames into `out` from `pos`; return (new pos, new start)."""
     cdef Py_buffer held
     cdef Py_ssize_t room
@@ -618,7 +602,7 @@ cdef class _Stream:
 
 
 cdef enum:
-    # HQ counts stream ids up, so this many streams at a time have a place each.
+    # HQ counts stream ids up, so about as many streams at a time have a place each.
     CACHE_STREAMS = 256
 
 
@@ -737,12 +721,12 @@ cdef class MuxReceiver:
                 head = stream.ring._word(HEAD)
                 if n_bytes > stream.ring._room(head) or head + n_bytes > stream.limit:
                     return C_OVERFLOW
-                key = key_from(header.key, skipped)
-                stream.ring._write(payload + C_MUX_HEADER_BYTES + skipped, n_bytes, key)
-                self.output_bytes += n_bytes
                 if not stream.touched:
                     self._touched.append(stream)
                     stream.touched = True
+                key = key_from(header.key, skipped)
+                stream.ring._write(payload + C_MUX_HEADER_BYTES + skipped, n_bytes, key)
+                self.output_bytes += n_bytes
             stream.skip -= skipped
             self.frames += 1
             pos[0] += header.header_bytes + <Py_ssize_t>header.payload_bytes
@@ -803,13 +787,13 @@ def write_fd(int fd, buf, Py_ssize_t start, Py_ssize_t end):
 
 
 cdef enum:
-    RUN_DRAINS = 4
-    SMALL_BYTES = 4096
-    CLOSE_US = 6_000
-    LONGEST_HOLD_US = 4_000
-    SHORTEST_HOLD_US = 1_000
-    MUCH_BYTES = 8192
-    LITTLE_BYTES = 2048
+    RUN_DRAINS = 4  # an echo, and the prompt or the line after it, are over sooner
+    SMALL_BYTES = 4096  # what a PTY gives at most in one read
+    CLOSE_US = 6_000  # with holds of 4 ms and timers of 1 ms, a run goes on through its own holds
+    LONGEST_HOLD_US = 4_000  # a quarter of the 16 ms that a screen shows one picture
+    SHORTEST_HOLD_US = 1_000  # the resolution of libuv's timers
+    MUCH_BYTES = 8192  # the program is so fast that a hold only slows it down
+    LITTLE_BYTES = 2048  # a longer hold would save more frames
     OFF_US = 50_000
 
 

@@ -178,7 +178,7 @@ MIN_SHARED_BYTES = 131_072
 MAX_RING_BYTES = 1 << 30
 SHORT_READ_BYTES = 2048  # a read that gives less has emptied a PTY
 
-# Words of the header, docs/protocol.md section 4.1.
+# Words of the header, docs/protocol.md section 4.1; FIRST is the first byte since the ring was emptied.
 MAGIC, RING_BYTES, HEAD, KEEP, INPUT_APPLIED, FIRST = range(6)
 N_WORDS = 6
 
@@ -592,13 +592,13 @@ def write_fd(fd: int, buf: Buffer, start: int, end: int) -> int:
 
 # ---- When to wait for more output
 
-RUN_DRAINS = 4
-SMALL_BYTES = 4096
-CLOSE_US = 6_000
-LONGEST_HOLD_US = 4_000
+RUN_DRAINS = 4  # an echo, and the prompt or the line after it, are over sooner
+SMALL_BYTES = 4096  # what a PTY gives at most in one read
+CLOSE_US = 6_000  # with holds of 4 ms and timers of 1 ms, a run goes on through its own holds
+LONGEST_HOLD_US = 4_000  # a quarter of the 16 ms that a screen shows one picture
 SHORTEST_HOLD_US = 1_000  # the resolution of libuv's timers
-MUCH_BYTES = 8192
-LITTLE_BYTES = 2048
+MUCH_BYTES = 8192  # the program is so fast that a hold only slows it down
+LITTLE_BYTES = 2048  # a longer hold would save more frames
 OFF_US = 50_000
 
 

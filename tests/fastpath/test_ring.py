@@ -5,6 +5,8 @@ import mmap
 import os
 import pty
 import random
+import signal
+import sys
 import weakref
 from collections.abc import Callable
 from contextlib import closing
@@ -405,6 +407,50 @@ def test_other_errors_are_raised(fastpath: ModuleType) -> None:
         assert not ring.eof
     os.close(reader)
     os.close(writer)
+
+
+# ---- Python code in the middle of a call
+
+
+def test_a_signal_handler_may_close_the_ring() -> None:
+    from agentrelay._fastpath import ByteRing
+
+    # A blocking read of an empty pipe, so that the signal comes in the middle of it (or just before).
+    reader, writer = os.pipe()
+    ring = ByteRing(CAPACITY)
+    before = signal.signal(signal.SIGALRM, lambda *_: ring.close())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(ValueError, match="closed"):
+            ring.read_fd(reader, 10)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="classes cannot be buffers yet")
+def test_a_buffer_may_close_the_ring(fastpath: ModuleType) -> None:
+    class Hostile:
+        def __init__(self, data: bytes | bytearray) -> None:
+            self.ring = fastpath.ByteRing(CAPACITY)
+            self.ring.append(b"abc")
+            self.data = data
+
+        def __buffer__(self, flags: int) -> memoryview:
+            self.ring.close()
+            return memoryview(self.data)
+
+    hostile = Hostile(b"data")
+    with pytest.raises(ValueError, match="closed"):
+        hostile.ring.append(hostile)
+    hostile = Hostile(bytearray(100))
+    with pytest.raises(ValueError, match="closed"):
+        fastpath.pack_output(hostile, 0, hostile.ring, 0, 3, 1, fastpath.MaskSource())
+    hostile = Hostile(fastpath.pack_frame(1, 7, b"data", None))
+    receiver = fastpath.MuxReceiver(masked=False, max_payload_bytes=100)
+    receiver.open(7, hostile.ring, "tag")
+    assert receiver.receive(hostile, 0, len(hostile.data)) == (0, fastpath.SLOW)
 
 
 # ---- release_memory
