@@ -37,6 +37,7 @@ export type ViewerMessage =
   | { type: "resize"; payload: Dimensions }
   | { type: "ack"; payload: { offset: number } }
   | { type: "take_control"; payload: Record<never, never> }
+  | { type: "ping"; payload: Record<never, never> }
   | { type: "signal"; payload: { name: string } };
 
 const SessionStarted = v.object({
@@ -76,6 +77,7 @@ const hqPayloads = {
     exit_code: v.nullable(v.pipe(v.number(), v.safeInteger())),
     signal: v.nullable(v.pipe(v.number(), v.safeInteger())),
   }),
+  pong: v.object({}),
   error: v.object({ code: v.string(), message: v.string() }),
 } as const;
 

@@ -373,7 +373,7 @@ describe("input", () => {
     clock.advance(9_999);
     expect(session.state.notice).toBeNull();
     clock.advance(1);
-    expect(session.state.notice?.text).toMatch(/9 bytes of input .* dropped/);
+    expect(session.state.notice?.text).toMatch(/9 bytes of input dropped/);
     const next = opened();
     next.receive("attached", attached());
     expect(next.typed()).toBe("");
@@ -469,5 +469,49 @@ describe("refusal", () => {
     sockets.at(-1)?.lose();
     await new Promise((done) => setImmediate(done));
     expect(session.state.phase).toMatchObject({ name: "reconnecting", reason: "HQ cannot be reached" });
+  });
+});
+
+describe("liveness", () => {
+  it("gives a connection up that has fallen silent, once HQ is known to answer", () => {
+    const socket = open(attachTarget);
+    socket.receive("attached", attached());
+    clock.advance(5_000);
+    expect(socket.said("ping").length).toBe(1);
+    socket.receive("pong", {});
+    clock.advance(5_000);
+    expect(socket.said("ping").length).toBe(2);
+    clock.advance(5_000);
+    expect(session.state.phase).toMatchObject({
+      name: "reconnecting",
+      reason: "nothing has arrived for 10 s",
+    });
+  });
+
+  it("stays with an HQ that does not know the question", () => {
+    const socket = open(attachTarget);
+    socket.receive("attached", attached());
+    clock.advance(60_000);
+    expect(session.state.phase.name).toBe("live");
+  });
+
+  it("does not ask while output arrives", () => {
+    const socket = open(attachTarget);
+    socket.receive("attached", attached());
+    for (let second = 0; second < 30; second += 1) {
+      socket.receiveBytes("x");
+      clock.advance(1_000);
+    }
+    expect(socket.said("ping").length).toBe(0);
+  });
+});
+
+it("drops a connection on which HQ says what it must not, and tries again", () => {
+  const socket = open(attachTarget);
+  socket.receive("attached", { session_id: "s1" });
+  expect(socket.closed).toBe(true);
+  expect(session.state.phase).toMatchObject({
+    name: "reconnecting",
+    reason: expect.stringMatching(/attached/),
   });
 });

@@ -2,9 +2,9 @@
  * One session at one viewer: owns the terminal, the connection, the offsets, the acks and the input.
  *
  * A plain class; React mounts its terminal and reads its small `state`. Bytes go from the socket to the terminal
- * and never through React. The rules it follows are in docs/protocol.md, section 2.
+ * and never through React. The rules it follows are in docs/protocol.md, section 2; what it keeps here is the
+ * conversation: `OutputStream` and `TerminalWriter` have the output, `InputSender` the input, `PtySize` the size.
  */
-import { AckPacer } from "../../transport/ackPacer";
 import { type Clock, systemClock } from "../../transport/clock";
 import {
   Connection,
@@ -13,21 +13,25 @@ import {
   describeLoss,
   type Refusal,
 } from "../../transport/connection";
-import { InputQueue } from "../../transport/inputQueue";
-import { type OutputStep, OutputStream } from "../../transport/outputStream";
+import { Liveness } from "../../transport/liveness";
+import { OutputStream } from "../../transport/outputStream";
 import {
   type Attached,
   type Dimensions,
   decodeHqMessage,
   encodeViewerMessage,
   type HqMessage,
+  type SessionStarted,
   type StartSession,
   type ViewerMessage,
 } from "../../wire/messages";
 import type { RunnerId, SessionId } from "../../wire/values";
+import { WireError } from "../../wire/wireError";
+import { InputSender } from "./InputSender";
 import { controlKey } from "./keys";
-import { isQueryReply } from "./queryReply";
+import { PtySize } from "./PtySize";
 import type { SessionState } from "./sessionState";
+import { TerminalWriter } from "./TerminalWriter";
 import { readText, type TerminalPort } from "./terminalPort";
 
 /** What to look at: a session to be started, or one that is there. */
@@ -51,39 +55,23 @@ export interface TerminalSessionOptions {
   random?: () => number;
 }
 
-/** While a window is dragged its size changes at every frame; programs redraw at every change. */
-const RESIZE_DEBOUNCE_MS = 80;
-
-/** CAN ends any half-received sequence, then RIS. In the stream, because writes are parsed later than now. */
-const RESET = encode("\x18\x1bc");
-const HIDE_CURSOR = encode("\x18\x1b[?25l");
-const NOTHING = new Uint8Array(0);
-
 export class TerminalSession {
   readonly terminal: TerminalPort;
   readonly #options: TerminalSessionOptions;
   readonly #clock: Clock;
   readonly #connection: Connection;
+  readonly #liveness = new Liveness();
   readonly #output = new OutputStream();
-  readonly #input = new InputQueue();
-  readonly #acks = new AckPacer();
+  readonly #writer: TerminalWriter;
+  readonly #input: InputSender;
+  readonly #size: PtySize;
   readonly #listeners = new Set<() => void>();
   #target: Target;
   #state: SessionState;
   /** True from `session_started` or `attached` until the socket is gone. */
   #attached = false;
-  /** For each write that the terminal has not parsed, oldest first: whether it is replay. */
-  readonly #unparsed: boolean[] = [];
-  /** Writes before the last reset say nothing about offsets any more. */
-  #generation = 0;
-  #keyPressed = false;
-  /** Size that fits the place the terminal is shown in; null while it is not shown. */
-  #fit: Dimensions | null = null;
-  #sentSize: Dimensions | null = null;
   #lastError: { code: string; message: string } | null = null;
-  #cancelAck = () => {};
-  #cancelResize = () => {};
-  #cancelExpiry = () => {};
+  #cancelCheck = () => {};
 
   constructor(options: TerminalSessionOptions) {
     this.#options = options;
@@ -106,7 +94,10 @@ export class TerminalSession {
       {
         onOpen: () => this.#onOpen(),
         onText: (text) => this.#onText(text),
-        onBinary: (bytes) => this.#perform(this.#output.receiveBinary(bytes)),
+        onBinary: (bytes) => {
+          this.#liveness.receive(this.#clock.now());
+          this.#writer.perform(this.#output.receiveBinary(bytes));
+        },
         onLost: (code, reason) => this.#onLost(code, reason),
         onRefused: () => this.#onRefused(),
         onState: (state) => this.#onConnectionState(state),
@@ -118,14 +109,46 @@ export class TerminalSession {
         ...(options.random && { random: options.random }),
       },
     );
-    this.terminal.onKey?.(() => {
-      this.#keyPressed = true;
+    this.#writer = new TerminalWriter(this.terminal, this.#clock, {
+      sendAck: (offset) => this.#send({ type: "ack", payload: { offset } }),
+      onHistoryParsed: () => {
+        if (this.#state.phase.name !== "replaying" || this.#output.replaying) return;
+        this.#update({ phase: { name: "live" } });
+        this.#size.apply();
+      },
     });
-    this.terminal.onData((data) => this.#onData(data));
-    this.terminal.onBinary((data) => this.#sendInput(Uint8Array.from(data, (char) => char.charCodeAt(0))));
+    const session = this;
+    this.#input = new InputSender(this.#clock, {
+      get control() {
+        return session.#state.control;
+      },
+      get takesInput() {
+        return !session.#isFinal;
+      },
+      get answersQueries() {
+        return session.#attached && session.#state.control === "you" && !session.#writer.parsingHistory;
+      },
+      send: (frame) => this.#connection.send(frame),
+      notify: (text) => this.#notify(text),
+    });
+    this.#size = new PtySize(this.#clock, {
+      get choosesSize() {
+        const { control, phase } = session.#state;
+        return control === "you" && phase.name !== "replaying" && !session.#isFinal;
+      },
+      resizeTerminal: ({ rows, cols }) => {
+        if (rows !== this.terminal.rows || cols !== this.terminal.cols) this.terminal.resize(cols, rows);
+      },
+      sendSize: (size) => this.#send({ type: "resize", payload: size }),
+    });
+    this.terminal.onKey?.(() => this.#input.receiveKey());
+    this.terminal.onData((data) => this.#input.receiveData(data, (text) => this.#withCtrl(text)));
+    this.terminal.onBinary((data) => {
+      this.#input.sendBytes(Uint8Array.from(data, (char) => char.charCodeAt(0)));
+    });
     this.terminal.onTitleChange((title) => this.#update({ title }));
     this.terminal.onBell(() => {
-      if (this.#unparsed[0] !== true) this.#update({ bells: this.#state.bells + 1 });
+      if (!this.#writer.parsingHistory) this.#update({ bells: this.#state.bells + 1 });
     });
   }
 
@@ -169,9 +192,8 @@ export class TerminalSession {
   /** Detach, and free the terminal. The session goes on. */
   dispose(): void {
     this.#connection.stop();
-    this.#cancelAck();
-    this.#cancelResize();
-    this.#cancelExpiry();
+    this.#detached();
+    this.#input.clear();
     this.#listeners.clear();
     this.terminal.dispose();
   }
@@ -182,16 +204,12 @@ export class TerminalSession {
 
   /** The place of the terminal has room for this size; null: it is not shown now. */
   setFit(fit: Dimensions | null): void {
-    this.#fit = fit;
-    if (!fit || !this.#mayResize) return;
-    this.#resizeTerminal(fit);
-    this.#cancelResize();
-    this.#cancelResize = this.#clock.after(RESIZE_DEBOUNCE_MS, () => this.#sendSize());
+    this.#size.setFit(fit);
   }
 
   /** Take a key that does not come through the terminal, such as an on-screen one. */
   type(text: string): void {
-    this.#sendInput(encode(this.#withCtrl(text)));
+    this.#input.sendText(this.#withCtrl(text));
   }
 
   /** Let Ctrl count for the next key, or no longer. */
@@ -214,8 +232,10 @@ export class TerminalSession {
 
   #onOpen(): void {
     const { viewer } = this.#options;
-    const size = this.#fit ?? {};
+    const size = this.#size.fit ?? {};
     this.#lastError = null;
+    this.#liveness.receiveOpened(this.#clock.now());
+    this.#checkLiveness();
     if (this.#target.kind === "start") {
       this.#send({ type: "start_session", payload: { ...this.#target.request, ...size } });
       return;
@@ -272,11 +292,20 @@ export class TerminalSession {
 
   #detached(): void {
     this.#attached = false;
-    this.#sentSize = null;
-    this.#cancelResize();
-    this.#cancelAck();
-    this.#input.receiveClosed(this.#clock.now());
-    this.#watchExpiry();
+    this.#cancelCheck();
+    this.#size.close();
+    this.#writer.close();
+    this.#input.close();
+  }
+
+  #checkLiveness(): void {
+    const { verdict, againAtMs } = this.#liveness.check(this.#clock.now());
+    if (verdict === "dead") {
+      this.#connection.lose("nothing has arrived for 10 s");
+      return;
+    }
+    if (verdict === "ask") this.#send({ type: "ping", payload: {} });
+    this.#cancelCheck = this.#clock.after(againAtMs - this.#clock.now(), () => this.#checkLiveness());
   }
 
   #fail(code: string, message: string): void {
@@ -295,31 +324,21 @@ export class TerminalSession {
   // ---- control messages
 
   #onText(text: string): void {
-    const message = decodeHqMessage(text);
-    if (message) this.#receive(message);
+    this.#liveness.receive(this.#clock.now());
+    try {
+      const message = decodeHqMessage(text);
+      if (message) this.#receive(message);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#connection.lose(`HQ and this page do not understand each other: ${error.message}`);
+    }
   }
 
   #receive(message: HqMessage): void {
     switch (message.type) {
-      case "session_started": {
-        const { session_id, runner_id, epoch, rows, cols } = message.payload;
-        this.#target = { kind: "attach", sessionId: session_id };
-        this.#output.receiveStarted(epoch);
-        this.#attached = true;
-        this.#update({
-          sessionId: session_id,
-          runnerId: runner_id,
-          control: "you",
-          pty: { rows, cols },
-          phase: { name: "live" },
-        });
-        this.#sentSize = { rows, cols };
-        this.#send({ type: "ack", payload: { offset: 0 } });
-        // HQ counts the input of viewers that name themselves, which only `attach` can do.
-        this.#openInput(null, false);
-        this.#applyFit();
+      case "session_started":
+        this.#receiveStarted(message.payload);
         break;
-      }
       case "attached":
         this.#receiveAttached(message.payload, false);
         break;
@@ -328,17 +347,17 @@ export class TerminalSession {
         break;
       case "resized":
         this.#update({ pty: message.payload });
-        if (this.#state.control !== "you") this.#perform([{ step: "resize", ...message.payload }]);
+        if (this.#state.control !== "you") this.#writer.resize(message.payload);
         break;
       case "control": {
         const { viewer, you } = message.payload;
         this.#update({ control: you ? "you" : viewer === null ? "nobody" : "other" });
-        if (you) this.#applyFit();
-        else if (this.#state.pty) this.#perform([{ step: "resize", ...this.#state.pty }]);
+        if (you) this.#size.apply();
+        else if (this.#state.pty) this.#writer.resize(this.#state.pty);
         break;
       }
       case "gap":
-        this.#perform(this.#output.receiveGap(message.payload.from, message.payload.to));
+        this.#writer.perform(this.#output.receiveGap(message.payload.from, message.payload.to));
         break;
       case "input_ack":
         this.#input.receiveAck(message.payload.offset);
@@ -346,14 +365,35 @@ export class TerminalSession {
       case "session_ended": {
         const { exit_code, signal } = message.payload;
         this.#input.clear();
-        this.#write(HIDE_CURSOR, true, null);
+        this.#writer.hideCursor();
         this.#update({ phase: { name: "ended", exit: { exit_code, signal } } });
         break;
       }
+      case "pong":
+        this.#liveness.receivePong();
+        break;
       case "error":
         this.#receiveError(message.payload.code, message.payload.message);
         break;
     }
+  }
+
+  #receiveStarted({ session_id, runner_id, epoch, rows, cols }: SessionStarted): void {
+    this.#target = { kind: "attach", sessionId: session_id };
+    this.#output.receiveStarted(epoch);
+    this.#attached = true;
+    this.#update({
+      sessionId: session_id,
+      runnerId: runner_id,
+      control: "you",
+      pty: { rows, cols },
+      phase: { name: "live" },
+    });
+    this.#writer.open(0);
+    // HQ counts the input of viewers that name themselves, which only `attach` can do.
+    this.#input.open(null, false);
+    this.#size.open({ rows, cols });
+    this.#size.apply();
   }
 
   #receiveAttached(message: Attached, resync: boolean): void {
@@ -363,22 +403,18 @@ export class TerminalSession {
     const fresh = steps.some(({ step }) => step === "reset");
     const first = !this.#attached;
     this.#attached = true;
-    this.#sentSize = { rows, cols };
-    if (fresh) {
-      this.#generation += 1;
-      this.#acks.restart(replay.kind === "log" ? offset - replay.bytes : offset);
-    }
-    this.#send({ type: "ack", payload: { offset: this.#acks.shownOffset } });
+    this.#size.open({ rows, cols });
+    this.#writer.open(fresh ? (replay.kind === "log" ? offset - replay.bytes : offset) : null);
     this.#update({
       control: control ? "you" : "other",
       pty: { rows, cols },
       phase: { name: replay.bytes > 0 ? "replaying" : "live" },
     });
     // A terminal that goes on in control keeps its own size, which it is about to send anyway.
-    this.#perform(control && !fresh ? steps.filter(({ step }) => step !== "resize") : steps);
-    if (first) this.#openInput(input, true);
+    this.#writer.perform(control && !fresh ? steps.filter(({ step }) => step !== "resize") : steps);
+    if (first) this.#input.open(input, true);
     // With a replay, the end of the replay does it.
-    if (replay.bytes === 0) this.#whenParsed(() => this.#applyFit());
+    if (replay.bytes === 0) this.#writer.whenParsed(() => this.#size.apply());
   }
 
   #receiveError(code: string, message: string): void {
@@ -392,147 +428,14 @@ export class TerminalSession {
     }
   }
 
-  // ---- output
+  // ---- state
 
-  #perform(steps: readonly OutputStep[]): void {
-    for (const step of steps) {
-      switch (step.step) {
-        case "reset":
-          this.#write(RESET, true, null);
-          break;
-        case "resize":
-          this.#whenParsed(() => this.#resizeTerminal(step));
-          break;
-        case "gap":
-          this.#write(encode(gapLine(step.from, step.to)), true, step.to);
-          break;
-        case "write":
-          this.#write(step.bytes, step.replay, step.offset);
-          break;
-      }
-    }
-  }
-
-  #write(bytes: Uint8Array, replay: boolean, offset: number | null): void {
-    const generation = this.#generation;
-    this.#unparsed.push(replay);
-    this.terminal.write(bytes, () => {
-      this.#unparsed.shift();
-      if (generation !== this.#generation) return;
-      if (offset !== null) this.#acks.receiveShown(offset, this.#clock.now());
-      this.#sendAckWhenDue();
-      if (
-        this.#state.phase.name === "replaying" &&
-        !this.#output.replaying &&
-        !this.#unparsed.includes(true)
-      ) {
-        this.#update({ phase: { name: "live" } });
-        this.#applyFit();
-      }
-    });
-  }
-
-  /** Call `action` when the terminal has parsed all that was written to it so far. */
-  #whenParsed(action: () => void): void {
-    this.#unparsed.push(true);
-    this.terminal.write(NOTHING, () => {
-      this.#unparsed.shift();
-      action();
-    });
-  }
-
-  #sendAckWhenDue(): void {
-    const dueAtMs = this.#acks.dueAtMs;
-    if (dueAtMs === null || !this.#attached) return;
-    const nowMs = this.#clock.now();
-    const offset = this.#acks.take(nowMs);
-    this.#cancelAck();
-    if (offset !== null) this.#send({ type: "ack", payload: { offset } });
-    else this.#cancelAck = this.#clock.after(dueAtMs - nowMs, () => this.#sendAckWhenDue());
-  }
-
-  // ---- size
-
-  get #mayResize(): boolean {
-    return this.#state.control === "you" && this.#state.phase.name !== "replaying" && !this.#isFinal;
-  }
-
-  #resizeTerminal({ rows, cols }: Dimensions): void {
-    if (rows !== this.terminal.rows || cols !== this.terminal.cols) this.terminal.resize(cols, rows);
-  }
-
-  #applyFit(): void {
-    if (!this.#fit || !this.#mayResize) return;
-    this.#resizeTerminal(this.#fit);
-    this.#sendSize();
-  }
-
-  #sendSize(): void {
-    const fit = this.#fit;
-    if (!fit || !this.#attached || !this.#mayResize) return;
-    if (fit.rows === this.#sentSize?.rows && fit.cols === this.#sentSize.cols) return;
-    this.#sentSize = fit;
-    this.#send({ type: "resize", payload: fit });
-  }
-
-  // ---- input
-
-  #onData(data: string): void {
-    const typed = this.#keyPressed;
-    this.#keyPressed = false;
-    if (!typed && isQueryReply(data)) {
-      // Exactly one party answers a program's query, and never one that it asked in the past.
-      if (this.#unparsed[0] === true || this.#state.control !== "you" || !this.#attached) return;
-    }
-    this.#sendInput(encode(this.#withCtrl(data)));
-  }
-
+  /** Ctrl of the key bar counts for one key. */
   #withCtrl(text: string): string {
     if (!this.#state.ctrl) return text;
     this.#update({ ctrl: false });
     return controlKey(text);
   }
-
-  #sendInput(bytes: Uint8Array<ArrayBuffer>): void {
-    if (this.#isFinal) return;
-    if (this.#state.control === "other") {
-      this.#notify("Another viewer is in control, so your input was not sent.");
-      return;
-    }
-    for (const frame of this.#input.add(bytes, this.#clock.now())) this.#connection.send(frame);
-    this.#watchExpiry();
-  }
-
-  #openInput(taken: number | null, counts: boolean): void {
-    if (this.#state.control === "other" && this.#input.clear() > 0) {
-      this.#notify("Another viewer took control, so what you typed meanwhile was not sent.");
-    }
-    const { frames, droppedBytes } = this.#input.receiveOpened(taken, this.#clock.now(), counts);
-    this.#cancelExpiry();
-    if (droppedBytes > 0) this.#notifyDropped(droppedBytes);
-    for (const frame of frames) this.#connection.send(frame);
-  }
-
-  #watchExpiry(): void {
-    this.#cancelExpiry();
-    const expiresAtMs = this.#input.expiresAtMs;
-    if (expiresAtMs === null) return;
-    const nowMs = this.#clock.now();
-    this.#cancelExpiry = this.#clock.after(Math.max(0, expiresAtMs - nowMs), () => {
-      const droppedBytes = this.#input.dropExpired(this.#clock.now());
-      if (droppedBytes > 0) this.#notifyDropped(droppedBytes);
-      this.#watchExpiry();
-    });
-  }
-
-  #notifyDropped(bytes: number): void {
-    this.#notify(
-      `${bytes === 1 ? "1 byte" : `${bytes} bytes`} of input waited more than 10 s for a connection and ` +
-        `${bytes === 1 ? "was" : "were"} dropped.`,
-    );
-  }
-
-  // ---- state
 
   #notify(text: string): void {
     this.#update({ notice: { id: (this.#state.notice?.id ?? 0) + 1, text } });
@@ -542,13 +445,4 @@ export class TerminalSession {
     this.#state = { ...this.#state, ...change };
     for (const listener of this.#listeners) listener();
   }
-}
-
-function gapLine(from: number, to: number): string {
-  // CAN ends a sequence whose rest is lost; the line starts at the left whatever was there.
-  return `\x18\x1b[0m\r\n\x1b[7m ${(to - from).toLocaleString("en")} bytes of output are lost here \x1b[0m\r\n`;
-}
-
-function encode(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>;
 }

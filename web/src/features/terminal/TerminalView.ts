@@ -32,7 +32,7 @@ const FONT_FAMILY =
   '"DejaVu Sans Mono", monospace';
 const SCROLLBACK_LINES = 10_000;
 /** A watcher's terminal is made smaller to show all of the PTY, but not smaller than can be read. */
-const SMALLEST_FONT_PX = 7;
+const SMALLEST_FONT_PX = 9;
 
 export class TerminalView {
   readonly session: TerminalSession;
