@@ -1,6 +1,8 @@
 import { fileURLToPath } from "node:url";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import tailwindcss from "@tailwindcss/vite";
 import react from "@vitejs/plugin-react";
+import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
 
 const hqUrl = process.env.HQ_HTTP_URL ?? "http://127.0.0.1:8080";
@@ -8,8 +10,23 @@ const hqUrl = process.env.HQ_HTTP_URL ?? "http://127.0.0.1:8080";
 // `changeOrigin: false` keeps Host and Origin equal, which is what HQ's Origin check compares.
 const toHq = { target: hqUrl, changeOrigin: false };
 
+/** Puts a .br and a .gz beside every text file: HQ serves what is there and compresses nothing itself. */
+function compressed(): Plugin {
+  return {
+    name: "compressed",
+    generateBundle(_options, bundle) {
+      for (const [fileName, file] of Object.entries(bundle)) {
+        if (!/\.(js|css|svg)$/.test(fileName)) continue;
+        const source = Buffer.from(file.type === "chunk" ? file.code : file.source);
+        this.emitFile({ type: "asset", fileName: `${fileName}.br`, source: brotliCompressSync(source) });
+        this.emitFile({ type: "asset", fileName: `${fileName}.gz`, source: gzipSync(source) });
+      }
+    },
+  };
+}
+
 export default defineConfig(({ command }) => ({
-  plugins: [react(), tailwindcss()],
+  plugins: [react(), tailwindcss(), compressed()],
   // A page that Vite serves is not at HQ's address; the command that connects a runner needs HQ's own.
   define: { "import.meta.env.VITE_HQ_URL": JSON.stringify(command === "serve" ? hqUrl : "") },
   server: {
@@ -30,6 +47,8 @@ export default defineConfig(({ command }) => ({
     // A data: URL would need a hole in the content security policy.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // xterm.js is that large, and loaded only once there is a terminal.
+    chunkSizeWarningLimit: 600,
   },
   test: {
     environment: "node",

@@ -8,6 +8,7 @@ import { App } from "./app/App";
 import { queryClient } from "./app/directory";
 import { followVisibleHeight } from "./app/visibleHeight";
 import { takeLoginToken } from "./features/login/loginToken";
+import { ErrorBoundary } from "./ui/ErrorBoundary";
 
 const loginToken = takeLoginToken();
 followVisibleHeight();
@@ -18,7 +19,9 @@ createRoot(root).render(
   <StrictMode>
     <QueryClientProvider client={queryClient}>
       <BrowserRouter>
-        <App loginToken={loginToken} />
+        <ErrorBoundary what="This page">
+          <App loginToken={loginToken} />
+        </ErrorBoundary>
       </BrowserRouter>
     </QueryClientProvider>
   </StrictMode>,

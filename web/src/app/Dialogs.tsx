@@ -1,5 +1,6 @@
 import { lazy, Suspense } from "react";
 import { logout } from "../transport/http";
+import { ErrorBoundary } from "../ui/ErrorBoundary";
 import { isMac } from "../ui/Kbd";
 import type { Me } from "../wire/objects";
 import { closeDialog, useDialog } from "./dialogs";
@@ -9,23 +10,34 @@ import { shortcutHelp } from "./shortcuts";
 import { useTabs } from "./tabs";
 import { useActions } from "./useActions";
 
-const NewSessionDialog = lazy(() =>
-  import("../features/sessions/NewSessionDialog").then((module) => ({ default: module.NewSessionDialog })),
-);
-const DeleteSession = lazy(() =>
-  import("../features/sessions/DeleteSession").then((module) => ({ default: module.DeleteSession })),
-);
-const SettingsDialog = lazy(() =>
-  import("../features/settings/SettingsDialog").then((module) => ({ default: module.SettingsDialog })),
-);
-const ConnectDialog = lazy(() =>
-  import("../features/runners/ConnectDialog").then((module) => ({ default: module.ConnectDialog })),
-);
-const Palette = lazy(() => import("./Palette").then((module) => ({ default: module.Palette })));
+const load = {
+  newSession: () => import("../features/sessions/NewSessionDialog"),
+  deleteSession: () => import("../features/sessions/DeleteSession"),
+  settings: () => import("../features/settings/SettingsDialog"),
+  connect: () => import("../features/runners/ConnectDialog"),
+  palette: () => import("./Palette"),
+};
 
-/** The dialog that is open, if one is. Loaded when it is first asked for. */
+const NewSessionDialog = lazy(() => load.newSession().then((part) => ({ default: part.NewSessionDialog })));
+const DeleteSession = lazy(() => load.deleteSession().then((part) => ({ default: part.DeleteSession })));
+const SettingsDialog = lazy(() => load.settings().then((part) => ({ default: part.SettingsDialog })));
+const ConnectDialog = lazy(() => load.connect().then((part) => ({ default: part.ConnectDialog })));
+const Palette = lazy(() => load.palette().then((part) => ({ default: part.Palette })));
+
+/** Load every dialog, so that one opens at once, and also while HQ is away. */
+export function preloadDialogs(): void {
+  for (const part of Object.values(load)) void part().catch(() => {});
+}
+
+/** The dialog that is open, if one is. */
 export function Dialogs({ me, shownKey }: { me: Me; shownKey: string | null }) {
-  return <Suspense>{<Dialog me={me} shownKey={shownKey} />}</Suspense>;
+  return (
+    <ErrorBoundary what="The dialog">
+      <Suspense>
+        <Dialog me={me} shownKey={shownKey} />
+      </Suspense>
+    </ErrorBoundary>
+  );
 }
 
 function Dialog({ me, shownKey }: { me: Me; shownKey: string | null }) {

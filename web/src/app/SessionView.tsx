@@ -2,7 +2,7 @@ import { CircleStop, RotateCw, Trash2 } from "lucide-react";
 import type { ReactNode } from "react";
 import type { NewSessionWish } from "../features/sessions/NewSessionDialog";
 import { SessionName } from "../features/sessions/SessionName";
-import { sessionCommand, sessionName } from "../features/sessions/sessionWords";
+import { describeState, sessionCommand, sessionName } from "../features/sessions/sessionWords";
 import {
   type Appearance,
   ControlBar,
@@ -56,7 +56,10 @@ export function SessionView({ tab, view, appearance }: SessionViewProps) {
           {info && about(info)}
         </span>
         <div className="ml-auto flex min-w-24 items-center gap-2 pl-2">
-          <SessionStatus session={session} />
+          <SessionStatus
+            session={session}
+            trouble={info && (info.state === "away" || info.state === "lost") ? describeState(info) : ""}
+          />
           {ended && info && (
             <>
               <Button

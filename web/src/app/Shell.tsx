@@ -2,10 +2,11 @@ import { lazy, Suspense, useEffect, useState } from "react";
 import { useMatch, useNavigate } from "react-router";
 import { sessionName } from "../features/sessions/sessionWords";
 import { cn } from "../ui/classNames";
+import { ErrorBoundary } from "../ui/ErrorBoundary";
 import { isMac } from "../ui/Kbd";
 import type { Me } from "../wire/objects";
 import type { SessionId } from "../wire/values";
-import { Dialogs } from "./Dialogs";
+import { Dialogs, preloadDialogs } from "./Dialogs";
 import { openDialog } from "./dialogs";
 import { useDirectory, useDirectoryFeed } from "./directory";
 import { Home } from "./Home";
@@ -15,7 +16,11 @@ import { TabBar } from "./TabBar";
 import { openTab, tabPath, useTabs } from "./tabs";
 import { useActions } from "./useActions";
 
-const Workspace = lazy(() => import("./Workspace"));
+const loadWorkspace = () => import("./Workspace");
+const Workspace = lazy(loadWorkspace);
+
+/** How long the first view has the network for itself. */
+const PRELOAD_AFTER_MS = 1_500;
 
 /** The application once HQ has let us in: sidebar, tabs, and what the address names. */
 export function Shell({ me, dark }: { me: Me; dark: boolean }) {
@@ -25,6 +30,13 @@ export function Shell({ me, dark }: { me: Me; dark: boolean }) {
   const shown = useShownTab();
   const [drawerOpen, setDrawerOpen] = useState(false);
   useShortcuts(shown?.key ?? null);
+  useEffect(() => {
+    const timer = setTimeout(() => {
+      preloadDialogs();
+      void loadWorkspace().catch(() => {});
+    }, PRELOAD_AFTER_MS);
+    return () => clearTimeout(timer);
+  }, []);
 
   const info = sessions.find((session) => session.session_id === shown?.sessionId);
   useEffect(() => {
@@ -55,9 +67,11 @@ export function Shell({ me, dark }: { me: Me; dark: boolean }) {
         <main className="relative min-h-0 flex-1 bg-canvas">
           {!shown && <Home />}
           {tabs.length > 0 && (
-            <Suspense>
-              <Workspace shown={shown} dark={dark} />
-            </Suspense>
+            <ErrorBoundary what="The terminal">
+              <Suspense>
+                <Workspace shown={shown} dark={dark} />
+              </Suspense>
+            </ErrorBoundary>
           )}
         </main>
       </div>

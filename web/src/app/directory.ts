@@ -3,7 +3,7 @@ import { QueryClient, useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { create } from "zustand";
 import { EventFeed } from "../transport/eventFeed";
-import { fetchDirectory, fetchMe, HttpError } from "../transport/http";
+import { fetchDirectory, HttpError } from "../transport/http";
 import { applyEvent, type Directory } from "../wire/directory";
 
 /** A mistake of ours is not mended by repetition; an HQ that is away comes back. */
@@ -51,8 +51,8 @@ export function useDirectoryFeed(): void {
         useFeed.setState({ live, patient: true });
         if (live) return;
         wait();
-        // An EventSource does not say why it failed; if HQ wants a login, this request will.
-        void fetchMe().catch(() => {});
+        // An EventSource does not say why it failed; perhaps HQ wants a login again.
+        void queryClient.refetchQueries({ queryKey: meKey }, { cancelRefetch: false });
       },
     });
     const resume = () => document.visibilityState === "visible" && !useFeed.getState().live && feed.start();
