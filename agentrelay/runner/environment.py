@@ -56,6 +56,7 @@ def program_environment(
     env["COLORTERM"] = COLORTERM
     env["PWD"] = cwd
     env.setdefault("PATH", os.defpath)
+    env.setdefault("HOME", os.path.expanduser("~"))
     if not any(env.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
         # A service has no locale, and without one programs take a terminal for one of 1970.
         env["LANG"] = "C.UTF-8"

@@ -32,7 +32,8 @@ KILL_AFTER_S: Final = 5.0
 
 _HELLO_S: Final = 10.0
 _SPARE_DESCRIPTORS: Final = 64
-_STOP_POLL_S: Final = 0.05
+_REAP_S: Final = 1.0  # how long what was killed may take to be gone
+_STOP_POLL_S: Final = 0.02
 _STOP_SIGNALS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGCONT)
 """The last lets a stopped program hear the others."""
 
@@ -110,8 +111,9 @@ class Keeper:
             self._groups = {group for group in self._groups if _exists(group)}
             if now >= self._kill_at:
                 _signal_groups(self._groups, signal.SIGKILL)
+            if not self._groups and all(kept.exit for kept in self._sessions.values()):
                 return True
-            return not self._groups and all(kept.exit for kept in self._sessions.values())
+            return now >= self._kill_at + _REAP_S
         if self._runner is not None or self._sessions:
             self._idle_since = now
         return now - self._idle_since >= IDLE_S
@@ -120,7 +122,7 @@ class Keeper:
         now = time.monotonic()
         if self._kill_at is not None:
             # Nothing tells that a group has become empty: look, for the few seconds that this can last.
-            return min(_STOP_POLL_S, max(0.0, self._kill_at - now))
+            return _STOP_POLL_S
         deadlines = list(self._greeting.values())
         if self._runner is None and not self._sessions:
             deadlines.append(self._idle_since + IDLE_S)

@@ -36,6 +36,10 @@ _LOG_BYTES = 1 << 18
 _SPAWN_TRIES = 2
 
 
+class _LostError(KeeperError):
+    """The connection was lost before the keeper was ready."""
+
+
 class Spawned(NamedTuple):
     """A program that runs; the descriptors belong to who takes this."""
 
@@ -94,6 +98,12 @@ class KeeperClient:
         Raises:
             KeeperError: there is no keeper and none can be started, or it does not answer.
         """
+        try:
+            await self._greet()
+        except _LostError:
+            await self._greet()  # it was just about to end, because nobody needed it
+
+    async def _greet(self) -> None:
         sock = await self._open()
         self._wire = Wire(sock)
         self._ready = self._loop.create_future()
@@ -283,7 +293,7 @@ class KeeperClient:
         """Drop the connection, tell everybody, and see to another."""
         self._disconnect()
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(KeeperError(f"the connection to the keeper was lost: {why}"))
+            self._ready.set_exception(_LostError(f"the connection to the keeper was lost: {why}"))
             return  # `connect` deals with it
         spawning, self._spawning = self._spawning, {}
         for asked in spawning.values():

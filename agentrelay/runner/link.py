@@ -78,15 +78,15 @@ class Stream:
     @property
     def sendable_bytes(self) -> int:
         """How much may be sent now."""
-        end = self.session.ring.head
-        if self.session.limit is not None:
-            end = min(end, self.session.limit)
-        return end - self.sent
+        session = self.session
+        head, limit = session.ring.head, session.limit
+        return (head if limit is None or head < limit else limit) - self.sent
 
     @property
     def ended(self) -> bool:
         """Whether its exit can be told: everything before it has been sent."""
-        return self.session.over and not self.told_exit and self.sent >= self.session.ring.head
+        session = self.session
+        return session.over and not self.told_exit and self.sent >= session.ring.head
 
     def on_output(self) -> None:
         """Stand in the queue."""
@@ -142,8 +142,8 @@ class Link:
     # --- sending ----------------------------------------------------------------------------------
 
     def offer(self, stream: Stream) -> None:
-        """Let a stream send what it has, in its turn."""
-        if not stream.queued and (stream.sendable_bytes > 0 or stream.ended):
+        """Let a stream send what it has, if anything, in its turn."""
+        if not stream.queued:
             stream.queued = True
             self._queue.append(stream)
         self._send()
@@ -160,7 +160,6 @@ class Link:
             ended: list[Stream] = []
             while queue and pos + _FRAME_ROOM <= SEND_BYTES:
                 stream = queue.popleft()
-                stream.queued = False
                 n_bytes = stream.sendable_bytes
                 if n_bytes > 0:
                     ring = stream.session.ring
@@ -168,12 +167,13 @@ class Link:
                     pos, stream.sent = pack_output(
                         buffer, pos, ring, stream.sent, end, stream.number, self._masks
                     )
+                if n_bytes > FRAME_BYTES:
+                    queue.append(stream)
+                    continue
+                stream.queued = False
                 if stream.ended:
                     stream.told_exit = True
                     ended.append(stream)
-                elif n_bytes > FRAME_BYTES:
-                    stream.queued = True
-                    queue.append(stream)
             if pos:
                 self._endpoint.send_packed(buffer, 0, pos)
             for stream in ended:

@@ -181,7 +181,7 @@ class PtySession:
         self._update_reading()
         if self.exit is not None:
             # It may have been the full ring that stood before the end, and an empty PTY never gets readable.
-            self._loop.call_soon(self._drain)
+            self._loop.call_soon(self._read_now)
 
     # --- output -----------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class PtySession:
         return min(room, self.limit - self.ring.head)
 
     def _update_reading(self) -> None:
-        wanted = not self.over and not self._closed and self._pause is None and self._room() > 0
+        wanted = self._pause is None and not self.over and not self._closed and self._room() > 0
         if wanted and not self._reading:
             self._loop.add_reader(self.master, self._read)
         elif self._reading and not wanted:
@@ -217,22 +217,20 @@ class PtySession:
             self._on_end()
         elif self.exit is not None:
             self._after_exit(n_bytes, empty=n_bytes < room)
-        elif n_bytes:
-            hold_us = self._policy.drained(time.monotonic_ns() // 1000, n_bytes)
-            if hold_us:
-                self._pause_reading(hold_us / 1e6)
-                return
+        elif hold_us := self._policy.drained(time.monotonic_ns() // 1000, n_bytes):
+            self._pause_reading(hold_us / 1e6)
         self._update_reading()
 
     def _pause_reading(self, seconds: float) -> None:
-        self._pause = self._loop.call_later(seconds, self._resume_reading)
-        self._update_reading()
+        self._pause = self._loop.call_later(seconds, self._read_now)
 
-    def _resume_reading(self) -> None:
+    def _read_now(self) -> None:
+        """Read without asking the loop whether there is something: that would be two system calls more."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
-        self._update_reading()
+        if not self.over and not self._closed:
+            self._read()
 
     def _on_end(self) -> None:
         """Nobody has the terminal open."""
@@ -250,12 +248,15 @@ class PtySession:
         """Learn how the command ended; the session is over when its PTY has been emptied."""
         if self.exit is None and not self._closed:
             self.exit = end
-            self._resume_reading()
-            self._drain()
+            self._read_now()
 
     def lose_keeper(self) -> None:
         """Learn that nobody can tell how the command ends: the end of its PTY has to do."""
         self._keeper_lost = True
+
+    def regain_keeper(self) -> None:
+        """Learn that its own keeper is there again."""
+        self._keeper_lost = False
 
     def _after_exit(self, n_bytes: int, *, empty: bool) -> None:
         self._after_exit_bytes += n_bytes
@@ -268,11 +269,7 @@ class PtySession:
 
     def _end_grace(self) -> None:
         self._grace_is_over = True
-        self._drain()
-
-    def _drain(self) -> None:
-        if self._reading:
-            self._read()
+        self._read_now()
 
     def _finish(self) -> None:
         if not self.over:
@@ -334,8 +331,8 @@ class PtySession:
             self._policy.input(time.monotonic_ns() // 1000)
             if not self._writing:
                 self._write()
-            if self._pause is not None and self.exit is None:
-                self._resume_reading()
+            if self._pause is not None:
+                self._read_now()
         return True
 
     def _write(self) -> None:

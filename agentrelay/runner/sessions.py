@@ -170,6 +170,7 @@ class Sessions:
         if session is not None:
             os.close(master)
             os.close(memory)
+            session.regain_keeper()
         else:
             try:
                 session = PtySession(facts, master=master, memory=memory, loop=self._loop)
@@ -195,13 +196,14 @@ class Sessions:
     def on_keeper_lost(self) -> None:
         """Go on with what is here."""
         self._told.clear()
+        for session in (*self.held.values(), *self._abandoned.values()):
+            session.lose_keeper()
 
     def on_keeper_ready(self) -> None:
         """Hand over to a new keeper what the old one held."""
         told, self._told = self._told, set()
         for session_id, session in (*self.held.items(), *self._abandoned.items()):
             if session_id not in told:
-                session.lose_keeper()
                 self.keeper.adopt(
                     session.facts, size=session.size, master=session.master, memory=session.memory
                 )

@@ -1,5 +1,6 @@
 """Ends what runs for a runner id: the daemon, its sessions, their keeper. For the command line; it waits."""
 
+import contextlib
 import os
 import select
 import signal
@@ -49,9 +50,9 @@ def _stop_daemon(directory: RunnerDirectory, say: Callable[[str], None]) -> bool
         return False
     if pid == 0:
         raise KeeperError("a runner daemon is just starting; try again")
-    os.kill(pid, signal.SIGUSR1)
+    _kill(pid, signal.SIGUSR1)
     if not _wait_free(directory, RUNNER_LOCK):
-        os.kill(pid, signal.SIGKILL)
+        _kill(pid, signal.SIGKILL)
         say(f"Killed runner daemon {pid}, which did not end.")
         return _wait_free(directory, RUNNER_LOCK)
     say(f"Ended runner daemon {pid} and its sessions.")
@@ -66,7 +67,7 @@ def _stop_keeper(directory: RunnerDirectory, say: Callable[[str], None]) -> bool
     try:
         n_sessions = _ask_keeper(directory)
     except (KeeperError, OSError) as error:
-        os.kill(pid, signal.SIGKILL)
+        _kill(pid, signal.SIGKILL)
         _wait_free(directory, KEEPER_LOCK)
         say(f"Killed keeper {pid}, which did not answer ({error}); its sessions lose their terminals.")
         return True
@@ -74,6 +75,11 @@ def _stop_keeper(directory: RunnerDirectory, say: Callable[[str], None]) -> bool
         raise KeeperError(f"keeper {pid} does not end")
     say(f"Ended keeper {pid} and its sessions: {n_sessions}.")
     return True
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+        os.kill(pid, number)
 
 
 def _ask_keeper(directory: RunnerDirectory) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import stat
 from collections.abc import AsyncIterator, Callable
 
@@ -11,7 +12,14 @@ from agentrelay.errors import KeeperError, StartFailed
 from agentrelay.runner import keeper_client as module
 from agentrelay.runner.keeper_client import KeeperClient
 from agentrelay.runner.launch import Launch
-from agentrelay.runner.paths import KEEPER_LOCK, KEEPER_LOG, RunnerDirectory, lock_holder, take_lock
+from agentrelay.runner.paths import (
+    KEEPER_LOCK,
+    KEEPER_LOG,
+    KEEPER_SOCKET,
+    RunnerDirectory,
+    lock_holder,
+    take_lock,
+)
 from agentrelay.runner.pty import Exit, Facts
 from tests.runner.conftest import RUNNER_ID, children, kill, text_of
 
@@ -202,3 +210,18 @@ async def test_stop_ends_the_keeper_for_good(client: Connect, directory: RunnerD
     await heard.until(("lost",))
     assert heard.events[1][:2] == ("exited", "s")
     assert asyncio.all_tasks() == {asyncio.current_task()}, "nobody sees to another"
+
+
+async def test_a_keeper_that_ends_just_when_it_is_needed_is_replaced(
+    client: Connect, directory: RunnerDirectory
+) -> None:
+    with socket.socket(socket.AF_UNIX) as ending:
+        ending.bind(directory.address(KEEPER_SOCKET))
+        ending.listen()
+        connected, heard = client()
+        connecting = asyncio.create_task(connected.connect())
+        taken, _ = await asyncio.to_thread(ending.accept)
+        taken.close()
+    await connecting
+    assert connected.pid == lock_holder(directory, KEEPER_LOCK)
+    assert heard.events == [("ready",)]

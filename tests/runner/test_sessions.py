@@ -15,7 +15,7 @@ from agentrelay.runner.paths import KEEPER_LOCK, RunnerDirectory, lock_holder
 from agentrelay.runner.presets import load_presets
 from agentrelay.runner.pty import Exit, PtySession
 from agentrelay.runner.sessions import Sessions
-from tests.runner.conftest import RUNNER_ID, children, kill, wait_readable
+from tests.runner.conftest import RUNNER_ID, KeeperTalk, children, kill, wait_readable
 
 PRESETS = load_presets(Path("/no/such/file"))
 ENDED = {Exit(None, signal.SIGHUP), Exit(None, signal.SIGTERM)}
@@ -219,3 +219,29 @@ async def test_stop_all_ends_everything(make: Make, directory: RunnerDirectory) 
     await asyncio.wait_for(sessions.stop_all(), 15)
     assert {session.exit for session in started} <= ENDED
     await until(lambda: lock_holder(directory, KEEPER_LOCK) is None)
+
+
+async def test_stop_all_kills_what_does_not_go_and_still_hears_of_it(
+    make: Make, start_keeper: Callable[..., None]
+) -> None:
+    start_keeper(KILL_AFTER_S=0.2)
+    sessions = await make()
+    session = await start(sessions, "s", "trap '' HUP TERM; echo ready; while :; do read x; done")
+    await until(lambda: output(session) == b"ready\r\n")
+    await asyncio.wait_for(sessions.stop_all(), 15)
+    assert session.exit == Exit(None, signal.SIGKILL)
+
+
+async def test_a_lost_connection_to_a_living_keeper_loses_nothing(
+    make: Make, talk: Callable[[], KeeperTalk]
+) -> None:
+    sessions = await make()
+    session = await start(sessions, "s", "read x; exit 3")
+    keeper = sessions.keeper.pid
+    intruder = talk()
+    intruder.say("hello", version=1)  # takes the place of the runner, which takes it back
+    await until(lambda: not sessions.keeper.connected)
+    await until(lambda: sessions.keeper.connected)
+    assert sessions.keeper.pid == keeper
+    session.write_input(b"\n")
+    assert await over(session) == Exit(3, None)
