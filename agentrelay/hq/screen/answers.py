@@ -1,8 +1,8 @@
 """Which answers to a program's queries HQ gives while no viewer controls the session.
 
-libghostty-vt answers for a terminal of its own kind. The program will be shown by xterm.js in the end, so it is
-told what xterm.js would tell; everything else is dropped, and with it every answer that could carry text of
-the program's choice into its own input.
+libghostty-vt answers for a terminal of its own kind. In the end xterm.js will show the program, so it is told
+what xterm.js would tell; everything else is dropped, and with it every answer that could carry text of the
+program's choice into its own input.
 """
 
 import re

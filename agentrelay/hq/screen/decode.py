@@ -30,8 +30,8 @@ _TERMINAL_TAG, _SCREEN_TAG, _PAGE_TAG, _HISTORY_TAG, _CONTINUATION_TAG = 1, 2, 3
 _NO_CODEPOINT: Final = 0xFFFFFFFF
 _ALTERNATE: Final = 1
 
-# A cell's word from bit 0: 2 bits kind, 24 content; then, counted anew from 0: 16 style, 2 width, 1 protected,
-# 1 has a link, 2 semantic, 16 link.
+# A cell's word from bit 0: 2 bits kind, 24 content; then, counted anew from 0: 16 style, 2 width,
+# 1 protected, 1 has a link, 2 semantic, 16 link.
 _STYLE_BITS: Final = 0xFFFF
 _PROTECTED_BIT: Final = 1 << 18
 _LOOK_BITS: Final = _STYLE_BITS | _PROTECTED_BIT | 0xFFFF << 22
@@ -247,8 +247,8 @@ def _decode_row(
     width_log2 = flags >> 4 & 3
     if width_log2 >= 2:
         words = array("I" if width_log2 == 2 else "Q", data)
-        runs, is_full = _styled_runs(words, styles, links, suffixes or {})
-        return Row(runs, wraps and is_full and count == cols)
+        runs, shows_last, is_short = _styled_runs(words, styles, links, suffixes or {})
+        return Row(runs, wraps and shows_last and not is_short and count == cols, wraps and is_short)
     text = data.decode("latin-1" if width_log2 == 0 else "utf-16-le")
     if "\0" not in text:
         return Row([Run(NO_STYLE, text, count)] if text else [], wraps and count == cols)
@@ -260,23 +260,26 @@ def _decode_row(
 
 def _styled_runs(
     words: "array[int]", styles: dict[int, bytes], links: dict[int, Link | None], suffixes: dict[int, str]
-) -> tuple[list[Run], bool]:
-    """Give the runs of a row, and whether its last cell shows something."""
+) -> tuple[list[Run], bool, bool]:
+    """Give the runs of a row, whether its last cell shows something, and whether it left one for a wide one."""
     starts: list[int] = []
     looks: list[int] = []
     chars: list[str] = []  # "" for empty cells and for the right halves of wide characters
-    look = -1
+    look: int | None = None
     has_cells = bool(suffixes)
+    is_short = False
     for col, word in enumerate(words):
         content = word >> 2 & 0xFFFFFF
         attributes = word >> 26
         if attributes > _STYLE_BITS:
             width = attributes >> 16 & 3
             if width == _SPACER_TAIL:
-                chars.append("")
+                # Printed anew a letter is narrow; it is wide where a character set mapped a wide one to it.
+                chars.append(" " if chars and chars[-1].isascii() else "")
                 has_cells = True
                 continue
             if width == _SPACER_HEAD:
+                is_short = look is not None and look >= 0  # else there is nothing to wrap behind
                 break
             attributes &= _LOOK_BITS
         # Empty cells differ from text in the sign bit, so that they become runs of their own.
@@ -300,7 +303,7 @@ def _styled_runs(
         _run(look, chars[start:end], styles, links, has_cells=has_cells)
         for look, (start, end) in zip(looks, pairwise(starts), strict=True)
     ]
-    return runs, look >= 0
+    return runs, look is not None and look >= 0, is_short
 
 
 def _run(

@@ -105,12 +105,20 @@ def render_row(row: Row, *, is_wrapped: bool) -> bytes:
     return b"".join(out)
 
 
+def _continues(above: Row, row: Row) -> bool:
+    """Tell whether printing the first character of `row` behind `above` wraps."""
+    if not row.runs or row.runs[0].text is None:
+        return False
+    cells = row.runs[0].cells
+    return above.wraps or (above.is_short and cells is not None and cells[1:2] == [""])
+
+
 def render_rows(rows: Iterable[Row]) -> list[bytes]:
     """Print rows below each other; each but the first brings what leads to it."""
     out: list[bytes] = []
     above: Row | None = None
     for row in rows:
-        is_wrapped = above is not None and above.wraps and bool(row.runs) and row.runs[0].text is not None
+        is_wrapped = above is not None and _continues(above, row)
         lead = b"" if above is None or is_wrapped else b"\r\n"
         out.append(lead + render_row(row, is_wrapped=is_wrapped))
         above = row

@@ -43,11 +43,13 @@ class Row(NamedTuple):
 
     Attributes:
         runs: from the left.
-        wraps: the next row continues this one.
+        wraps: the next row continues this one, and the last column is not empty.
+        is_short: the last column is empty because the next row begins with a wide character.
     """
 
     runs: list[Run]
     wraps: bool
+    is_short: bool = False
 
 
 class Cursor(NamedTuple):
