@@ -358,6 +358,7 @@ def test_hq_answers_to_its_names_on_any_port(host: str) -> None:
         "[localhost]",
         "localhost:",
         "localhost:http",
+        "localhost:808080",
         "localhost:8080:1",
         "localhost:-1",
         "localhost:\u0664",

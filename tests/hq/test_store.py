@@ -1,6 +1,7 @@
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -183,10 +184,12 @@ async def test_a_write_that_fails_is_told_to_everyone_who_waits_and_the_next_one
 
 
 async def test_a_cancelled_call_still_takes_effect(store: Store) -> None:
-    blocked = asyncio.create_task(store.load_sessions())
+    disk = threading.Event()
+    blocked = asyncio.create_task(store._run(disk.wait))
     saving = asyncio.create_task(store.save_session(FULL))
     await asyncio.sleep(0)
     saving.cancel()
+    disk.set()
     await blocked
     with pytest.raises(asyncio.CancelledError):
         await saving
@@ -252,6 +255,22 @@ async def test_a_revoked_login_is_refused_at_once_and_after_a_restart(path: Path
     second = await Store.open(path, clock=clock)
     assert not second.check_login(cookie)
     assert second.check_login(other)
+    await second.close()
+
+
+async def test_revoking_takes_effect_also_when_nobody_waits_for_it(path: Path, clock: Clock) -> None:
+    first = await Store.open(path, clock=clock)
+    cookie = await first.create_login()
+    disk = threading.Event()
+    blocked = asyncio.create_task(first._run(disk.wait))
+    revoking = asyncio.create_task(first.revoke(cookie))
+    await asyncio.sleep(0)
+    revoking.cancel()
+    disk.set()
+    await blocked
+    await first.close()
+    second = await Store.open(path, clock=clock)
+    assert not second.check_login(cookie)
     await second.close()
 
 
