@@ -15,6 +15,7 @@ from agentrelay.errors import ConfigError
 SHELL = "shell"
 """The preset that stands for nothing in particular: the user's login shell."""
 
+_COMMON = "places"
 _BUILT_IN = Path(__file__).with_name("presets.toml")
 
 
@@ -59,15 +60,20 @@ def load_presets(own: Path) -> dict[str, Preset]:
         ConfigError: the user's file cannot be read, or has something in it that no preset has.
     """
     tables = tomllib.loads(_BUILT_IN.read_text())
+    for name, table in _read(own).items():
+        if name != _COMMON and not isinstance(table, dict):
+            raise ConfigError(f"{own}: {name} is not a table; a preset begins with [{name}]")
+        tables[name] = table if name == _COMMON else {"label": name, **tables.get(name, {}), **table}
     try:
-        for name, table in _read(own).items():
-            if not isinstance(table, dict):
-                raise ConfigError(f"{own}: {name} is not a table; a preset begins with [{name}]")
-            tables[name] = {"label": name, **tables.get(name, {}), **table}
+        common = msgspec.convert(tables.pop(_COMMON), list[str])
         presets = msgspec.convert(tables, dict[str, Preset])
     except msgspec.ValidationError as error:
         raise ConfigError(f"{own}: {error}") from None
-    return {name: preset for name, preset in presets.items() if not preset.hidden}
+    return {
+        name: msgspec.structs.replace(preset, places=[*preset.places, *common])
+        for name, preset in presets.items()
+        if not preset.hidden
+    }
 
 
 def _read(own: Path) -> dict[str, Any]:

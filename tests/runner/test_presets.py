@@ -74,6 +74,7 @@ def test_a_user_adds_changes_and_hides(tmp_path: Path) -> None:
     own = tmp_path / "presets.toml"
     own.write_text(
         """
+        places = ["/opt/tools"]
         [claude]
         arguments = ["--continue"]
         [top]
@@ -85,6 +86,7 @@ def test_a_user_adds_changes_and_hides(tmp_path: Path) -> None:
     presets = load_presets(own)
     assert presets["claude"].arguments == ["--continue"]
     assert presets["claude"].label == "Claude Code"
+    assert presets["claude"].places == ["~/.claude/local", "/opt/tools"]
     assert presets["top"].label == "top"
     assert "aider" not in presets
 
@@ -94,6 +96,7 @@ def test_a_user_adds_changes_and_hides(tmp_path: Path) -> None:
     [
         ("[claude", "Expected '\\]'"),
         ("claude = 1", "not a table"),
+        ("places = 'everywhere'", "array"),
         ("[mine]\nlabel = 'Mine'", "find"),
         ("[claude]\nargumets = []", "argumets"),
         ("[claude]\nfind = 'claude'", "array"),
