@@ -13,10 +13,6 @@ SessionState = Literal["starting", "running", "away", "ended", "lost"]
 """`away`: its runner has no link now. `lost`: the runner came back without it."""
 
 
-PresetInfo = Preset
-"""An agent that a runner found installed, as the runner told it."""
-
-
 class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A runner that has registered at least once. `sessions` counts those that have not ended."""
 
@@ -28,7 +24,7 @@ class RunnerInfo(msgspec.Struct, frozen=True, kw_only=True):
     online: bool
     connected_at: float | None
     last_seen_at: float | None
-    presets: list[PresetInfo]
+    presets: list[Preset]
     sessions: int
 
 
