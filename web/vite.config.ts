@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import tailwindcss from "@tailwindcss/vite";
@@ -14,12 +16,13 @@ const toHq = { target: hqUrl, changeOrigin: false };
 function compressed(): Plugin {
   return {
     name: "compressed",
-    generateBundle(_options, bundle) {
+    // Not before: Vite still changes chunks while the bundle is generated.
+    writeBundle({ dir = "" }, bundle) {
       for (const [fileName, file] of Object.entries(bundle)) {
         if (!/\.(js|css|svg)$/.test(fileName)) continue;
         const source = Buffer.from(file.type === "chunk" ? file.code : file.source);
-        this.emitFile({ type: "asset", fileName: `${fileName}.br`, source: brotliCompressSync(source) });
-        this.emitFile({ type: "asset", fileName: `${fileName}.gz`, source: gzipSync(source) });
+        writeFileSync(join(dir, `${fileName}.br`), brotliCompressSync(source));
+        writeFileSync(join(dir, `${fileName}.gz`), gzipSync(source));
       }
     },
   };
