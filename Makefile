@@ -94,7 +94,7 @@ verify: build ## try a running system from the outside: HQ_URL, AGENTRELAY_ADMIN
 
 ## Check
 
-.PHONY: test lint types test-python test-web test-e2e test-agents
+.PHONY: test lint types test-python test-web test-e2e test-agents conformance
 test: lint types test-python test-web test-e2e ## run every check and test, the browser's too
 
 lint: build $(VENV)/.dev web/node_modules/.package-lock.json ## check style and layers
@@ -133,6 +133,9 @@ test-e2e: build build-web ## test the whole in Chromium, which is installed wher
 test-agents: build build-web ## test with real agents: 700 MB of downloads, so apart from test; makes the README's picture
 	@chromium=$$(scripts/install_chromium.sh) && agents=$$(scripts/install_agents.sh) && \
 		CHROMIUM=$$chromium AGENTS=$$agents node --test tests/agents/*.test.mjs
+
+conformance: build $(VENV)/.dev ## test the WebSocket endpoint with all of Autobahn's cases
+	@$(PY) -m bench.conformance
 
 ## Measure
 

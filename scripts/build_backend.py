@@ -43,6 +43,8 @@ def build_wheel(
 ) -> str:
     """Build a wheel with the web UI in it (PEP 517)."""
     provide_ui(ROOT)
+    # setuptools packs all it finds there, so also what the sources, or the web UI, have no longer.
+    shutil.rmtree(ROOT / "build", ignore_errors=True)
     return build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
 
 

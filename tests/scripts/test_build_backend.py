@@ -52,6 +52,16 @@ def test_says_what_to_install_where_it_cannot_be_built(tree: Path) -> None:
         build_backend.provide_ui(tree)
 
 
+def test_a_wheel_gets_nothing_of_an_earlier_build(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "build/lib/agentrelay/hq/ui").mkdir(parents=True)
+    monkeypatch.setenv("AGENTRELAY_WEB_UI", "none")
+    monkeypatch.setattr(build_backend, "ROOT", tree)
+    monkeypatch.setattr(
+        "setuptools.build_meta.build_wheel", lambda *_: "kept" if (tree / "build").exists() else "fresh"
+    )
+    assert build_backend.build_wheel(str(tree)) == "fresh"
+
+
 def test_says_that_npm_failed(tree: Path) -> None:
     (tree / "bin/npm").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(SystemExit, match=r"npm ci failed in web/"):
