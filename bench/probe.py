@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from agentrelay.hq import server
 from agentrelay.hq.config import HqConfig
@@ -46,13 +47,13 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     arguments = parser.parse_args()
     hearts: list[Heartbeat] = []
-    serve = server._serve
+    serve = server._Server.serve_hq
 
-    async def serve_with_heartbeat(*args: object) -> None:
+    async def serve_with_heartbeat(*args: Any) -> None:
         hearts.append(Heartbeat())
-        await serve(*args)  # type: ignore[arg-type]
+        await serve(*args)
 
-    server._serve = serve_with_heartbeat  # type: ignore[assignment]
+    server._Server.serve_hq = serve_with_heartbeat  # type: ignore[assignment]
     server.run(
         HqConfig.checked(
             port=arguments.port,

@@ -1,0 +1,112 @@
+"""Has anything become slower? `python -m bench.compare` measures and compares with bench/baseline.json.
+
+What is compared are ratios within one run: AgentRelay to the floor and to `websockets`, the micro benchmarks
+to each other. Absolute times are a machine's, and are never compared. `--update` writes the ratios of this run
+as the new baseline; commit it with what changed it.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.report import Results, ratios
+from bench.system import run
+
+HERE = Path(__file__).resolve().parent
+BASELINE = HERE / "baseline.json"
+ROUNDS = 5
+
+Ratios = dict[str, float]
+
+
+class Watched(NamedTuple):
+    """A ratio of the whole system, and how much worse it may come out before that means something."""
+
+    load: str
+    metric: str
+    to: str
+    slack: float
+
+
+WATCHED = [
+    Watched("bulk", "hq_cpu_s_per_gb", "floor", 1.35),
+    Watched("bulk", "hq_cpu_s_per_gb", "websockets", 1.35),
+    Watched("bulk", "reader_cpu_s_per_gb", "floor", 1.25),
+    Watched("tiny", "us_per_write", "floor", 1.4),
+    Watched("paced", "us_per_write", "websockets", 1.5),
+    Watched("echo", "cpu_us_per_key", "floor", 1.4),
+    Watched("viewers-20", "hq_cpu_s_per_gb", "websockets", 1.35),
+    Watched("synthetic-64k", "hq_cpu_s_per_gb", "floor", 1.35),
+    Watched("synthetic-4k", "hq_cpu_s_per_gb", "floor", 1.35),
+    Watched("synthetic-64", "hq_cpu_s_per_gb", "websockets", 1.5),
+]
+
+MICRO_SLACK = 1.3
+
+
+def system_ratios(results: Results) -> Ratios:
+    """Give the watched ratios of a run; in all of them less is better."""
+    found = {}
+    for load, metric, to, _ in WATCHED:
+        numbers = ratios(results, load, metric, to)
+        if numbers:
+            found[f"{load} {metric} / {to}"] = statistics.median(numbers)
+    return found
+
+
+def micro_ratios() -> Ratios:
+    """Run the micro benchmarks; gives each one's time in units of their geometric mean."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "micro.json"
+        command = [sys.executable, "-m", "pytest", "-q", str(HERE / "micro"), f"--benchmark-json={path}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        benchmarks = json.loads(path.read_text())["benchmarks"]
+    medians = {each["fullname"].rpartition("/")[2]: each["stats"]["median"] for each in benchmarks}
+    mean = statistics.geometric_mean(medians.values())
+    return {f"micro {name}": median / mean for name, median in medians.items()}
+
+
+def regressions(now: Ratios, before: Ratios) -> list[str]:
+    """Say what has become worse by more than chance; what only one of them has is not compared."""
+    slack = {f"{load} {metric} / {to}": allowed for load, metric, to, allowed in WATCHED}
+    return [
+        f"{name}: {number:.3g}, was {before[name]:.3g}"
+        for name, number in now.items()
+        if name in before and number > before[name] * slack.get(name, MICRO_SLACK)
+    ]
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="bench.compare", description="Measure and compare with the baseline."
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--no-micro", action="store_true", help="the whole system only")
+    parser.add_argument("--update", action="store_true", help="make this run the baseline")
+    arguments = parser.parse_args()
+    results = run(list(dict.fromkeys(watched.load for watched in WATCHED)), arguments.rounds, 1.0)
+    now = system_ratios(results)
+    if not arguments.no_micro:
+        now |= micro_ratios()
+    if arguments.update:
+        document = {"machine": results["machine"], "measured_at": results["started_at"], "ratios": now}
+        BASELINE.write_text(json.dumps(document, indent=1) + "\n")
+        print(f"{BASELINE} has {len(now)} ratios")
+        return
+    if not BASELINE.exists():
+        raise SystemExit(f"there is no {BASELINE}; python -m bench.compare --update makes it")
+    worse = regressions(now, json.loads(BASELINE.read_text())["ratios"])
+    for line in worse:
+        print(f"WORSE  {line}")
+    print(f"{len(now) - len(worse)} of {len(now)} ratios are as they were")
+    sys.exit(bool(worse))
+
+
+if __name__ == "__main__":
+    main()
