@@ -47,6 +47,12 @@ def test_output_after_idle_goes_at_once(pty: Pty) -> None:
     assert [pty.drain(40) for _ in range(3)] == [0, 0, LONGEST]
 
 
+def test_a_run_goes_on_through_a_hold_and_a_late_timer(pty: Pty) -> None:
+    assert pty.run() == LONGEST
+    pty.held_us = 0
+    assert pty.drain(40, after_us=LONGEST + 5_999) == LONGEST
+
+
 @pytest.mark.parametrize(("gap_us", "held"), [(5_999, True), (6_000, False)])
 def test_drains_in_a_row_are_less_than_6_ms_apart(pty: Pty, gap_us: int, held: bool) -> None:
     holds = [pty.drain(40, after_us=gap_us) for _ in range(4)]

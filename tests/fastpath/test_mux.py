@@ -136,6 +136,26 @@ def test_output_comes_out_of_ring_and_library_as_it_went_in(
     assert (receiver.frames, receiver.output_bytes) == (len(payloads), len(data))
 
 
+@pytest.mark.parametrize(
+    ("n_bytes", "space", "packed"),
+    [
+        (1, 15, 1),
+        (1, 14, 0),
+        (117, 131, 117),
+        (118, 134, 118),
+        (118, 133, 117),
+        (118, 131, 117),
+        (118, 130, 116),
+    ],
+)
+def test_no_space_is_left_unused(fastpath: ModuleType, n_bytes: int, space: int, packed: int) -> None:
+    # Six bytes of header up to a payload of 125 (117 and the mux header), eight above.
+    with closing(fastpath.ByteRing(CAPACITY)) as ring:
+        ring.append(bytes(n_bytes))
+        _, start = fastpath.pack_output(bytearray(space), 0, ring, 0, n_bytes, 1, fastpath.MaskSource())
+        assert start == packed
+
+
 def test_output_is_masked_with_a_new_key_each_frame(fastpath: ModuleType) -> None:
     out = bytearray(400_000)
     with closing(fastpath.ByteRing(262_144)) as ring:

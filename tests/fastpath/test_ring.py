@@ -358,13 +358,27 @@ def test_end_of_file(fastpath: ModuleType) -> None:
     with closing(fastpath.ByteRing(CAPACITY)) as ring:
         assert ring.read_fd(reader, 100) == 0
         assert not ring.eof
-        os.write(writer, b"last words")
+        os.write(writer, b"x" * 3000 + b"last words")
         os.close(writer)
-        assert ring.read_fd(reader, 100) == 10
-        assert ring.read_fd(reader, 100) == 0
+        assert ring.read_fd(reader, 3000) == 3000
+        assert ring.read_fd(reader, 3000) == 10
+        # A short read ends the drain: the read that would give nothing was not made.
+        assert not ring.eof
+        assert ring.read_fd(reader, 3000) == 0
         assert ring.eof
         ring.restart(0)
         assert not ring.eof
+    os.close(reader)
+
+
+def test_reads_on_after_a_long_read(fastpath: ModuleType) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.write(writer, b"x" * 2048)
+    os.close(writer)
+    with closing(fastpath.ByteRing(CAPACITY)) as ring:
+        assert ring.read_fd(reader, 3000) == 2048
+        assert ring.eof
     os.close(reader)
 
 

@@ -219,6 +219,16 @@ def test_recovers_what_was_not_counted(
         assert ring.recover() == 0
 
 
+def test_recovers_no_more_than_there_was_room_for(fastpath: ModuleType, ring_memory: int) -> None:
+    with closing(fastpath.ByteRing.shared(ring_memory)) as killed:
+        killed.recover()
+        killed.append(b"k" * (USABLE - 10))
+        poke(ring_memory, killed.head, b"f" * 11)
+    with closing(fastpath.ByteRing.shared(ring_memory)) as ring:
+        assert ring.recover() == 10
+        assert ring.view(0, USABLE) == b"k" * (USABLE - 10) + b"f" * 10
+
+
 @pytest.mark.parametrize("delay", range(8))
 def test_nothing_is_lost_when_a_reader_is_killed(fastpath: ModuleType, ring_memory: int, delay: int) -> None:
     # The reader copies a pattern without 0xFF from a pipe. What it has not read is still in the pipe, so
