@@ -1,11 +1,12 @@
 """Dial: open a WebSocket to HQ and hand it over as an `Endpoint`."""
 
 import asyncio
+import re
 import ssl
 from typing import cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import InvalidURI
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
@@ -14,6 +15,8 @@ from agentrelay.transport.endpoint import MAX_MESSAGE_BYTES, Endpoint, EndpointH
 
 CONNECT_S = 10.0
 MAX_RESPONSE_BYTES = 64 << 10
+
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)\b")
 
 
 class DialError(Exception):
@@ -53,13 +56,17 @@ async def dial(url: str, *, token: str, handler: EndpointHandler) -> Endpoint:
     shaking: asyncio.Future[Endpoint] = loop.create_future()
     try:
         async with asyncio.timeout(CONNECT_S):
-            await loop.create_connection(
+            transport, _ = await loop.create_connection(
                 lambda: _Handshake(ws, handler, shaking),
                 uri.host,
                 uri.port,
                 ssl=ssl.create_default_context() if uri.secure else None,
             )
-            return await shaking
+            try:
+                return await shaking
+            except BaseException:
+                transport.abort()
+                raise
     except TimeoutError:
         raise DialError(f"{uri.host}:{uri.port} does not answer") from None
     except OSError as error:
@@ -88,13 +95,16 @@ class _Handshake(asyncio.Protocol):
             if len(self._received) > MAX_RESPONSE_BYTES:
                 self._refuse(DialError("the answer is not HTTP"))
             return
+        status = _STATUS.match(head)
+        if status is not None and status[1] != b"101":
+            # The library would read the body first, which is of no use here.
+            self._refuse(DialError(f"the server answered {status[1].decode()}", int(status[1])))
+            return
         self._ws.receive_data(head + empty_line)
         if self._ws.state is State.OPEN and not self._shaking.done():
             self._hand_over(rest)
-            return
-        # A refusal: the library reads its body before it says so, which is of no use here.
-        self._ws.receive_eof()
-        self._refuse(_refusal(self._ws.handshake_exc))
+        else:
+            self._refuse(DialError(f"the server does not speak WebSocket: {self._ws.handshake_exc}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._shaking.done():
@@ -117,12 +127,3 @@ class _Handshake(asyncio.Protocol):
         if not self._shaking.done():
             self._shaking.set_exception(error)
         self._transport.abort()
-
-
-def _refusal(error: Exception | None) -> DialError:
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        return DialError(f"the server answered {status}", status)
-    if isinstance(error, InvalidHandshake):
-        return DialError(f"the server does not speak WebSocket: {error}")
-    return DialError("the server's answer is not HTTP")

@@ -150,6 +150,11 @@ class RawPeer:
             body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return int(status_line.split()[1]), headers, body
 
+    async def rest(self) -> bytes:
+        """Read on to the end of the connection."""
+        async with asyncio.timeout(SECONDS):
+            return await self.reader.read()
+
     async def frame(self) -> Frame | None:
         """Read the next frame; None at the end of the connection."""
         while not self._frames:
@@ -182,4 +187,5 @@ async def raw(
     finally:
         writer.transport.abort()
         with contextlib.suppress(OSError):
-            await writer.wait_closed()
+            async with asyncio.timeout(SECONDS):
+                await writer.wait_closed()
