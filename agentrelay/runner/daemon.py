@@ -98,6 +98,8 @@ class Daemon:
         try:
             async with asyncio.timeout(STOP_S):
                 await self._sessions.stop_all()
+                if self._link is not None:
+                    await self._link.wait_exits_told()
         except TimeoutError:
             log.warning("not every session has ended within %.0f s", STOP_S)
         log.info("ended the keeper and its sessions: %d", n_sessions)

@@ -21,6 +21,7 @@ from typing import Any, Final
 from agentrelay.errors import KeeperError
 from agentrelay.runner.keeper_wire import LOCKED, READY, VERSION, Message, Wire
 from agentrelay.runner.paths import KEEPER_LOCK, KEEPER_SOCKET, RunnerDirectory, take_lock
+from agentrelay.runner.process_group import group_exists, signal_groups
 from agentrelay.runner.ring_memory import create_ring_memory
 from agentrelay.runner.spawn import SpawnFailed, spawn
 
@@ -108,9 +109,9 @@ class Keeper:
     def _done(self) -> bool:
         now = time.monotonic()
         if self._kill_at is not None:
-            self._groups = {group for group in self._groups if _exists(group)}
+            self._groups = {group for group in self._groups if group_exists(group)}
             if now >= self._kill_at:
-                _signal_groups(self._groups, signal.SIGKILL)
+                signal_groups(self._groups, signal.SIGKILL, _log)
             if not self._groups and all(kept.exit for kept in self._sessions.values()):
                 return True
             return now >= self._kill_at + _REAP_S
@@ -279,7 +280,7 @@ class Keeper:
     def _signal(self, session_id: str, number: int) -> None:
         kept = self._sessions.get(session_id)
         if kept is not None and not kept.group_is_gone:
-            _signal_groups(_groups(kept), number)
+            signal_groups(_groups(kept), number, _log)
 
     def _forget(self, session_id: str) -> None:
         kept = self._sessions.pop(session_id, None)
@@ -293,7 +294,7 @@ class Keeper:
                 if not kept.group_is_gone:
                     self._groups |= _groups(kept)
             for number in _STOP_SIGNALS:
-                _signal_groups(self._groups, number)
+                signal_groups(self._groups, number, _log)
             self._kill_at = time.monotonic() + KILL_AFTER_S
 
     # --- what programs do -------------------------------------------------------------------------
@@ -315,7 +316,7 @@ class Keeper:
 
     def _exited(self, kept: Kept, exit_code: int | None, number: int | None) -> None:
         self._unwatch(kept)
-        kept.group_is_gone = not _exists(kept.pid)  # from here on its number may come to name another
+        kept.group_is_gone = not group_exists(kept.pid)  # from here on its number may come to name another
         kept.exit = {"exit_code": exit_code, "signal": number}
         self._tell("exited", {"session_id": kept.session_id, **kept.exit})
 
@@ -335,26 +336,6 @@ def _groups(kept: Kept) -> set[int]:
     with contextlib.suppress(OSError):  # the terminal has no foreground any more
         groups.add(os.tcgetpgrp(kept.master))
     return {group for group in groups if group > 1}
-
-
-def _exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # it took another user's rights: it is there, though we can do nothing about it
-    return True
-
-
-def _signal_groups(groups: set[int], number: int) -> None:
-    for group in groups:
-        try:
-            os.killpg(group, number)
-        except ProcessLookupError:
-            pass
-        except PermissionError as error:
-            _log(f"signal {number} to process group {group}: {error.strerror}")
 
 
 def _close(fds: list[int]) -> None:

@@ -7,26 +7,21 @@ socket takes no more nobody packs: the bytes wait in their rings, and who fills 
 
 import asyncio
 import logging
-import os
 import signal
 from collections import deque
 from collections.abc import Sequence
 
-import agentrelay
 from agentrelay.errors import ProtocolError, StartFailed
 from agentrelay.fastpath import MAX_LINK_PAYLOAD_BYTES, MUX_HEADER_BYTES, MaskSource, pack_frame, pack_output
 from agentrelay.protocol import mux
 from agentrelay.protocol.messages import (
-    MAX_TEXT_BYTES,
     Error,
     Exited,
     Forget,
-    Held,
     HqMessage,
     LinkGap,
     Message,
     Preset,
-    Register,
     Registered,
     Resumed,
     Start,
@@ -39,12 +34,11 @@ from agentrelay.protocol.messages import (
     encode,
 )
 from agentrelay.runner.pty import PtySession
+from agentrelay.runner.registration import plain, registration, shortened
 from agentrelay.runner.sessions import Sessions
 from agentrelay.transport.endpoint import GOING_AWAY, Endpoint
 
 log = logging.getLogger("agentrelay.runner")
-
-PROTOCOL = 1
 
 SEND_BYTES = 256 << 10
 """Size of the send buffer: what one `send` can take, and all of ours that ever waits in the transport."""
@@ -57,9 +51,6 @@ _FRAME_ROOM = MAX_LINK_PAYLOAD_BYTES + 8
 INPUT_ACK_S = 0.02
 INPUT_ACK_BYTES = 16 << 10
 """Input is acknowledged after so much of it, or so long: no echo should wait behind an acknowledgement."""
-
-_COMMAND_CHARS = 2000
-"""A command longer than this (an agent's prompt may be one argument) is told shortened."""
 
 
 class Stream:
@@ -129,11 +120,14 @@ class Link:
         self._queue: deque[Stream] = deque()
         self._buffer = bytearray(SEND_BYTES)
         self._masks = MaskSource()
+        self._exit_told = asyncio.Event()
 
     def open(self, endpoint: Endpoint) -> None:
         """Register on an endpoint whose handshake is over."""
         self._endpoint = endpoint
-        endpoint.send_text(self._register())
+        for session in self._sessions.held.values():
+            session.hold_everything()
+        endpoint.send_text(registration(self._runner_id, self._presets, self._sessions.held.values()))
 
     def close(self) -> None:
         """Close because this process ends."""
@@ -186,6 +180,14 @@ class Link:
             self._say(
                 Exited(stream=stream.number, offset=stream.sent, exit_code=end.exit_code, signal=end.signal)
             )
+
+        self._exit_told.set()
+
+    async def wait_exits_told(self) -> None:
+        """Wait until HQ has been told of the exit of every session, or the link is gone."""
+        while not all(stream.told_exit for stream in self._streams.values()):
+            self._exit_told.clear()
+            await self._exit_told.wait()
 
     def acknowledge_input(self, stream: Stream) -> None:
         """Tell HQ, soon, how far the input is in the PTY."""
@@ -244,6 +246,7 @@ class Link:
             if stream.input_ack is not None:
                 stream.input_ack.cancel()
         self._streams.clear()
+        self._exit_told.set()
         self._queue.clear()
         for session in self._sessions.held.values():
             session.detach()
@@ -315,8 +318,8 @@ class Link:
                 pid=facts.pid,
                 rows=asked.rows,
                 cols=asked.cols,
-                command=_shortened(facts.command),
-                cwd=_plain(facts.cwd),
+                command=shortened(facts.command),
+                cwd=plain(facts.cwd),
             )
         )
         self._open_stream(session, number=asked.stream, sent=0, acked=0, limit=asked.limit, input_offset=0)
@@ -333,28 +336,6 @@ class Link:
         self.offer(stream)
 
     # --- resume -----------------------------------------------------------------------------------
-
-    def _register(self) -> bytes:
-        """Give the text of `register`, and keep what it promises."""
-        for session in self._sessions.held.values():
-            session.hold_everything()
-        machine = os.uname()
-        for command_chars in (_COMMAND_CHARS, 200, 0):
-            text = encode(
-                Register(
-                    protocol=PROTOCOL,
-                    runner_id=self._runner_id,
-                    version=agentrelay.__version__,
-                    hostname=machine.nodename,
-                    os=machine.sysname.lower(),
-                    arch=machine.machine,
-                    presets=list(self._presets),
-                    sessions=[_held(session, command_chars) for session in self._sessions.held.values()],
-                )
-            )
-            if len(text) <= MAX_TEXT_BYTES:
-                break
-        return text
 
     def _resume(self, answer: Registered) -> None:
         listed = {resumed.session_id for resumed in answer.sessions}
@@ -393,37 +374,3 @@ def signal_by_name(name: str) -> signal.Signals:
         return signal.Signals[upper if upper.startswith("SIG") else f"SIG{upper}"]
     except KeyError:
         raise ProtocolError("bad_message", f"there is no signal {name!r}") from None
-
-
-def _held(session: PtySession, command_chars: int) -> Held:
-    facts = session.facts
-    rows, cols = session.size
-    return Held(
-        session_id=facts.session_id,
-        epoch=facts.epoch,
-        pid=facts.pid,
-        base=session.ring.base,
-        head=session.ring.head,
-        input=session.input_applied,
-        # A program may have given its terminal any size.
-        rows=min(max(rows, 1), 1000),
-        cols=min(max(cols, 1), 1000),
-        command=_shortened(facts.command, command_chars),
-        cwd=_plain(facts.cwd),
-    )
-
-
-def _shortened(command: list[str], most_chars: int = _COMMAND_CHARS) -> list[str]:
-    """Give a command for people to read: whole if it is short enough."""
-    told: list[str] = []
-    for part in command:
-        if most_chars <= 0:
-            break
-        told.append(_plain(part if len(part) <= most_chars else f"{part[:most_chars]}…"))
-        most_chars -= len(part) + 1
-    return told
-
-
-def _plain(text: str) -> str:
-    """Make text of a file name that is not UTF-8."""
-    return os.fsencode(text).decode(errors="replace")

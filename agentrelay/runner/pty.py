@@ -389,17 +389,6 @@ class PtySession:
         if not self._closed:
             fcntl.ioctl(self.master, termios.TIOCSWINSZ, _WINDOW_SIZE.pack(rows, cols, 0, 0))
 
-    @property
-    def group_exists(self) -> bool:
-        """Whether any process is in the command's process group."""
-        try:
-            os.killpg(self.facts.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-
     def signal_group(self, number: signal.Signals) -> None:
         """Signal the command's process group, if there is no keeper to do it; nothing once it has exited."""
         if self.exit is None:

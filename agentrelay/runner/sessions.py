@@ -16,6 +16,7 @@ from agentrelay.runner.keeper_client import KeeperClient
 from agentrelay.runner.launch import plan_launch
 from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.presets import Preset
+from agentrelay.runner.process_group import group_exists
 from agentrelay.runner.pty import Exit, Facts, PtySession
 
 log = logging.getLogger("agentrelay.runner")
@@ -107,7 +108,7 @@ class Sessions:
             self._abandon(session)
             return
         session.close()
-        if session_id in self._killing and session.group_exists:
+        if session_id in self._killing and group_exists(session.facts.pid):
             # What its command left behind still has to be killed, and only the keeper can tell whom.
             self._forget_after_kill.add(session_id)
         else:
