@@ -4,7 +4,7 @@ Protocols, so that the data plane does not know HTTP, HTTP does not import the d
 neither sockets nor runners. `agentrelay.hq.server.Hq` is the real one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
@@ -49,6 +49,10 @@ class SessionPart(Protocol):
 
 class RegistryPart(Protocol):
     """All runners and sessions."""
+
+    @property
+    def sessions(self) -> Sized:
+        """Every known session; here only to be counted."""
 
     def describe_runners(self) -> Iterable[RunnerInfo]:
         """Give every known runner."""

@@ -36,7 +36,7 @@ async def health(hq: Hq) -> Response:
     answer = Health(
         version=agentrelay.__version__,
         runners=sum(runner.online for runner in hq.registry.describe_runners()),
-        sessions=sum(1 for _ in hq.registry.describe_sessions()),
+        sessions=len(hq.registry.sessions),
     )
     return Response(msgspec.json.encode(answer), media_type=JSON)
 

@@ -118,6 +118,10 @@ class FakeRegistry:
         self.started: list[tuple[str, StartSession]] = []
         self.error: BaseException | None = None
 
+    @property
+    def sessions(self) -> dict[str, FakeSession]:
+        return self.known_sessions
+
     def describe_runners(self) -> list[RunnerInfo]:
         return list(self.known_runners.values())
 
