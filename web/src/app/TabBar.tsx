@@ -15,7 +15,7 @@ export function TabBar({ shownKey, onOpenDrawer }: { shownKey: string | null; on
   const { runners, sessions } = useDirectory();
   const actions = useActions();
   return (
-    <div className="flex h-11 shrink-0 items-center gap-1 border-line border-b px-1.5">
+    <header className="flex h-11 shrink-0 items-center gap-1 border-line border-b px-1.5">
       <IconButton label="Open the sidebar" onClick={onOpenDrawer} className="md:hidden">
         <Menu size={17} />
       </IconButton>
@@ -27,8 +27,7 @@ export function TabBar({ shownKey, onOpenDrawer }: { shownKey: string | null; on
       >
         <LayoutGrid size={15} />
       </IconButton>
-      <div
-        role="tablist"
+      <nav
         aria-label="Open sessions"
         className="flex min-w-0 flex-1 items-center gap-0.5 self-stretch overflow-x-auto py-1.5 [scrollbar-width:none]"
       >
@@ -51,8 +50,8 @@ export function TabBar({ shownKey, onOpenDrawer }: { shownKey: string | null; on
             <Plus size={15} />
           </IconButton>
         )}
-      </div>
-    </div>
+      </nav>
+    </header>
   );
 }
 
@@ -80,8 +79,7 @@ function TabItem({ tab, session, shown, onShow, onClose }: TabItemProps) {
     >
       <button
         type="button"
-        role="tab"
-        aria-selected={shown}
+        aria-current={shown ? "page" : undefined}
         data-testid="tab"
         data-session-id={tab.sessionId ?? undefined}
         title={session?.title || name}

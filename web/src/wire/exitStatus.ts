@@ -35,7 +35,10 @@ export function describeExit({ exit_code, signal }: ExitStatus): string {
   return "ended, exit status unknown";
 }
 
+/** Signals that somebody sends to end a program in order: SIGHUP, SIGINT, SIGTERM. */
+const ORDERLY = new Set([1, 2, 15]);
+
 /** Whether an end is one that nobody has to look at. */
-export function isCleanExit({ exit_code, signal }: ExitStatus): boolean {
-  return exit_code === 0 && signal === null;
+export function isOrderlyEnd({ exit_code, signal }: ExitStatus): boolean {
+  return signal === null ? exit_code === 0 : ORDERLY.has(signal);
 }

@@ -1,4 +1,5 @@
 import { useMutation } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
 import { deleteSession } from "../../transport/http";
 import { Confirm } from "../../ui/Dialog";
 import type { SessionInfo } from "../../wire/objects";
@@ -13,7 +14,12 @@ interface DeleteSessionProps {
 
 /** Asks, then ends a session that runs, or removes one that has ended. */
 export function DeleteSession({ session, onClose, onRemoved }: DeleteSessionProps) {
-  const ended = hasEnded(session);
+  // What was asked stays what is done: a session that ends meanwhile must not be removed by "End session".
+  const [ended] = useState(() => hasEnded(session));
+  const overtaken = !ended && hasEnded(session);
+  useEffect(() => {
+    if (overtaken) onClose();
+  }, [overtaken, onClose]);
   const remove = useMutation({
     mutationFn: () => deleteSession(session.session_id),
     onSuccess: () => {

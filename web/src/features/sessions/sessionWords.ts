@@ -1,6 +1,6 @@
 /** How sessions are named and described to people. */
 import { joinCommandLine } from "../../wire/commandLine";
-import { describeExit, isCleanExit } from "../../wire/exitStatus";
+import { describeExit, isOrderlyEnd } from "../../wire/exitStatus";
 import type { SessionInfo } from "../../wire/objects";
 
 /** The name somebody gave it, else what it runs. */
@@ -45,7 +45,7 @@ export function stateTone(session: SessionInfo): "good" | "warn" | "bad" | "idle
     case "lost":
       return "bad";
     case "ended":
-      return isCleanExit({ exit_code: session.exit_code ?? null, signal: session.signal ?? null })
+      return isOrderlyEnd({ exit_code: session.exit_code ?? null, signal: session.signal ?? null })
         ? "idle"
         : "bad";
   }

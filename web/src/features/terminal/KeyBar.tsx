@@ -22,13 +22,13 @@ export function KeyBar({ view }: { view: TerminalView }) {
       aria-label="Terminal keys"
       className="hidden shrink-0 items-stretch gap-1 border-line border-t bg-sunken px-1.5 pt-1.5 pb-[max(0.375rem,env(safe-area-inset-bottom))] pointer-coarse:flex"
     >
-      <Key label="Escape" onPress={() => session.type("\x1b")}>
+      <Key label="Esc" onPress={() => session.type("\x1b")}>
         Esc
       </Key>
       <Key label="Tab" onPress={() => session.type("\t")}>
         Tab
       </Key>
-      <Key label="Control, for the next key" pressed={ctrl} onPress={() => session.armCtrl(!ctrl)}>
+      <Key label="Ctrl, for the next key" pressed={ctrl} onPress={() => session.armCtrl(!ctrl)}>
         Ctrl
       </Key>
       {arrows.map(({ arrow, icon }) => (

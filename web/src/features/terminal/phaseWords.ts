@@ -1,4 +1,4 @@
-import { describeExit, isCleanExit } from "../../wire/exitStatus";
+import { describeExit, isOrderlyEnd } from "../../wire/exitStatus";
 import type { Phase } from "./sessionState";
 
 /** Where a session stands at this viewer, in words. `nowMs` is on the session's clock. */
@@ -30,7 +30,7 @@ export function phaseTone(phase: Phase): "good" | "warn" | "bad" | "idle" {
     case "live":
       return "good";
     case "ended":
-      return isCleanExit(phase.exit) ? "idle" : "bad";
+      return isOrderlyEnd(phase.exit) ? "idle" : "bad";
     case "failed":
     case "gone":
       return "bad";
