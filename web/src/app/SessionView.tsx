@@ -16,6 +16,7 @@ import {
   useSessionState,
 } from "../features/terminal";
 import { Button } from "../ui/Button";
+import { Sentence } from "../ui/Sentence";
 import { joinCommandLine } from "../wire/commandLine";
 import type { SessionInfo } from "../wire/objects";
 import { openDialog } from "./dialogs";
@@ -114,7 +115,10 @@ export function SessionView({ tab, view, appearance }: SessionViewProps) {
                 </Button>
               )}
               {phase.name === "failed" && <Button onClick={() => session.retry()}>Try again</Button>}
-              <Button look="quiet" onClick={() => actions.close(tab.key, tab.key)}>
+              <Button
+                look={phase.name === "gone" ? "outline" : "quiet"}
+                onClick={() => actions.close(tab.key, tab.key)}
+              >
                 Close tab
               </Button>
             </>
@@ -138,7 +142,9 @@ function Trouble({ phase, starting, actions }: { phase: Phase; starting: boolean
     <div className="absolute inset-0 z-10 flex items-center justify-center bg-canvas/90 p-6">
       <div role="alert" className="w-full max-w-100 animate-pop rounded-xl bg-raised p-5 shadow-float">
         <h2 className="font-semibold text-[15px]">{title}</h2>
-        <p className="mt-1.5 break-words text-soft">{text}</p>
+        <p className="mt-1.5 break-words text-soft">
+          <Sentence>{text}</Sentence>
+        </p>
         <div className="mt-4 flex flex-wrap gap-2">{actions}</div>
       </div>
     </div>

@@ -12,10 +12,19 @@ export type OpenDialog =
 
 export const useDialog = create<{ dialog: OpenDialog | null }>()(() => ({ dialog: null }));
 
+/** What had the focus before the first dialog opened. */
+let focused: Element | null = null;
+
 export function openDialog(dialog: OpenDialog): void {
+  const active = document.activeElement;
+  if (!active?.closest("[role=dialog], [role=alertdialog]")) focused = active;
   useDialog.setState({ dialog });
 }
 
+/** Close the dialog. The focus goes back to where it was, unless something else has taken it. */
 export function closeDialog(): void {
   useDialog.setState({ dialog: null });
+  setTimeout(() => {
+    if (document.activeElement === document.body && focused instanceof HTMLElement) focused.focus();
+  });
 }

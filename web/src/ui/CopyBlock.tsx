@@ -15,12 +15,15 @@ export function CopyBlock({ text, label }: { text: string; label: string }) {
       <code className="min-w-0 flex-1 select-all whitespace-pre-wrap break-all py-1 font-mono text-ink text-xs">
         {text}
       </code>
-      <IconButton
-        label={copied ? "Copied" : label}
-        onClick={() => void navigator.clipboard?.writeText(text).then(() => setCopied(true))}
-      >
-        {copied ? <Check size={14} className="text-good" /> : <Copy size={14} />}
-      </IconButton>
+      {/* There is no clipboard where the page came without TLS from another machine. */}
+      {navigator.clipboard && (
+        <IconButton
+          label={copied ? "Copied" : label}
+          onClick={() => void navigator.clipboard.writeText(text).then(() => setCopied(true))}
+        >
+          {copied ? <Check size={14} className="text-good" /> : <Copy size={14} />}
+        </IconButton>
+      )}
     </div>
   );
 }

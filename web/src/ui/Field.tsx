@@ -1,6 +1,7 @@
 import { ChevronsUpDown } from "lucide-react";
 import type { ComponentProps, ReactNode } from "react";
 import { cn } from "./classNames";
+import { Sentence } from "./Sentence";
 
 const control =
   "w-full rounded-md border border-line-strong bg-canvas px-2.5 text-[13px] text-ink outline-offset-0 " +
@@ -29,7 +30,7 @@ export function Field({ label, aside, hint, error, htmlFor, children }: FieldPro
       {children}
       {error ? (
         <p role="alert" className="text-bad text-xs">
-          {error}
+          <Sentence>{error}</Sentence>
         </p>
       ) : (
         hint && <p className="text-faint text-xs">{hint}</p>

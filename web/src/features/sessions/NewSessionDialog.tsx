@@ -4,7 +4,6 @@ import { type FormEvent, type KeyboardEvent, useId, useState } from "react";
 import { Button } from "../../ui/Button";
 import { Dialog } from "../../ui/Dialog";
 import { Field, SelectInput, TextInput } from "../../ui/Field";
-import { isMac, Kbd } from "../../ui/Kbd";
 import { Switch } from "../../ui/Switch";
 import type { StartSession } from "../../wire/messages";
 import type { RunnerInfo } from "../../wire/objects";
@@ -59,8 +58,10 @@ export function NewSessionDialog({ runners, wish, onStart, onClose }: NewSession
     onStart(runner.runner_id, result);
   }
 
-  function submitOnEnter(event: KeyboardEvent) {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
+  // In a field Enter starts by itself; on a preset it would do nothing.
+  function submitOnEnter({ key, target, ctrlKey, metaKey }: KeyboardEvent) {
+    const onPreset = target instanceof Element && target.role === "radio";
+    if (key === "Enter" && (onPreset || ctrlKey || metaKey)) submit();
   }
 
   return (
@@ -70,9 +71,7 @@ export function NewSessionDialog({ runners, wish, onStart, onClose }: NewSession
       onClose={onClose}
       footer={
         <>
-          <span className="flex flex-1 items-center gap-2 text-faint text-xs">
-            <Kbd keys={[isMac ? "⌘" : "Ctrl", "Enter"]} />
-          </span>
+          <span className="flex-1 max-sm:hidden" />
           <Button onClick={onClose} className="max-sm:h-10 max-sm:flex-1">
             Cancel
           </Button>

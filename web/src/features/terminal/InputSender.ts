@@ -19,6 +19,8 @@ export class InputSender {
   readonly #clock: Clock;
   readonly #queue = new InputQueue();
   #keyPressed = false;
+  /** Since the connection was lost. */
+  #droppedBytes = 0;
   #cancelExpiry = () => {};
 
   constructor(clock: Clock, owner: InputOwner) {
@@ -65,6 +67,7 @@ export class InputSender {
     const { frames, droppedBytes } = this.#queue.receiveOpened(taken, this.#clock.now(), counts);
     this.#cancelExpiry();
     this.#notifyDropped(droppedBytes);
+    this.#droppedBytes = 0;
     for (const frame of frames) this.#owner.send(frame);
   }
 
@@ -95,7 +98,8 @@ export class InputSender {
 
   #notifyDropped(bytes: number): void {
     if (bytes === 0) return;
-    const what = bytes === 1 ? "1 byte of input" : `${bytes} bytes of input`;
+    this.#droppedBytes += bytes;
+    const what = this.#droppedBytes === 1 ? "1 byte of input" : `${this.#droppedBytes} bytes of input`;
     this.#owner.notify(`No connection for more than 10 s: ${what} dropped, not sent.`);
   }
 }

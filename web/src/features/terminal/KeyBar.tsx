@@ -39,12 +39,14 @@ export function KeyBar({ view }: { view: TerminalView }) {
       <Key label="Interrupt: Control C" onPress={() => session.type("\x03")}>
         ^C
       </Key>
-      <Key
-        label="Paste"
-        onPress={() => void navigator.clipboard?.readText().then((text) => view.paste(text))}
-      >
-        <ClipboardPaste size={15} />
-      </Key>
+      {navigator.clipboard && (
+        <Key
+          label="Paste"
+          onPress={() => void navigator.clipboard.readText().then((text) => view.paste(text))}
+        >
+          <ClipboardPaste size={15} />
+        </Key>
+      )}
     </div>
   );
 }

@@ -9,7 +9,7 @@ const hasMouse = matchMedia("(pointer: fine)");
 /** The place of a terminal. The terminal itself belongs to its view, which outlives this component. */
 export function TerminalPane({ view, appearance }: { view: TerminalView; appearance: Appearance }) {
   const place = useRef<HTMLDivElement>(null);
-  const { control, phase, sessionId } = useSessionState(view.session);
+  const { control, pty, sessionId } = useSessionState(view.session);
 
   useEffect(() => {
     if (!place.current) return;
@@ -23,7 +23,7 @@ export function TerminalPane({ view, appearance }: { view: TerminalView; appeara
   const { dark, fontSize, cursorBlink } = appearance;
   useEffect(() => view.setAppearance({ dark, fontSize, cursorBlink }), [view, dark, fontSize, cursorBlink]);
 
-  const watching = control !== "you" && phase.name !== "starting" && phase.name !== "connecting";
+  const watching = control !== "you" && pty !== null;
   return (
     <div
       data-testid="terminal"
