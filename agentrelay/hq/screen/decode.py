@@ -4,14 +4,12 @@ The format is described by `src/terminal/snapshot/snapshot.ksy` in Ghostty's sou
 stay, which is why pyghostty is pinned.
 """
 
-import re
 import struct
-from array import array
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any, Final
 
-from agentrelay.hq.screen.state import NO_STYLE, Cursor, Link, Row, Run, ScreenState, TerminalState
+from agentrelay.hq.screen.cells import Looks, decode_row
+from agentrelay.hq.screen.state import NO_STYLE, Cursor, Link, Row, ScreenState, TerminalState
 
 _ENVELOPE: Final = b"GHOSTSNP\x01\x00"
 _RECORD = struct.Struct("<HII")
@@ -29,15 +27,6 @@ _GRAPHEME = struct.Struct("<HHH")
 _TERMINAL_TAG, _SCREEN_TAG, _PAGE_TAG, _HISTORY_TAG, _CONTINUATION_TAG = 1, 2, 3, 4, 7
 _NO_CODEPOINT: Final = 0xFFFFFFFF
 _ALTERNATE: Final = 1
-
-# A cell's word from bit 0: 2 bits kind, 24 content; then, counted anew from 0: 16 style, 2 width,
-# 1 protected, 1 has a link, 2 semantic, 16 link.
-_STYLE_BITS: Final = 0xFFFF
-_PROTECTED_BIT: Final = 1 << 18
-_LOOK_BITS: Final = _STYLE_BITS | _PROTECTED_BIT | 0xFFFF << 22
-_SPACER_TAIL, _SPACER_HEAD = 2, 3
-_BACKGROUND_KINDS: Final = 2  # and above: 2 palette, 3 RGB
-_EMPTY_OR_TEXT = re.compile("\0+|[^\0]+")
 
 
 class _Fields:
@@ -219,6 +208,7 @@ def decode_page(payload: bytes) -> list[Row]:
     for _ in range(link_count):
         link_id = fields.u16()
         links[link_id] = fields.link()
+    looks = Looks(styles, links)
     # The rest of characters of several code points stands behind all rows.
     raw_rows: list[tuple[int, int, bytes]] = []
     for _ in range(n_rows):
@@ -229,98 +219,9 @@ def decode_page(payload: bytes) -> list[Row]:
         row, col, count = fields.unpack(_GRAPHEME)
         suffixes.setdefault(row, {})[col] = fields.take(4 * count).decode("utf-32-le", "replace")
     return [
-        _decode_row(cols, flags, count, data, styles, links, suffixes.get(n))
+        decode_row(cols, flags, count, data, looks, suffixes.get(n))
         for n, (flags, count, data) in enumerate(raw_rows)
     ]
-
-
-def _decode_row(
-    cols: int,
-    flags: int,
-    count: int,
-    data: bytes,
-    styles: dict[int, bytes],
-    links: dict[int, Link | None],
-    suffixes: dict[int, str] | None,
-) -> Row:
-    wraps = bool(flags & 1)
-    width_log2 = flags >> 4 & 3
-    if width_log2 >= 2:
-        words = array("I" if width_log2 == 2 else "Q", data)
-        runs, shows_last, is_short = _styled_runs(words, styles, links, suffixes or {})
-        return Row(runs, wraps and shows_last and not is_short and count == cols, wraps and is_short)
-    text = data.decode("latin-1" if width_log2 == 0 else "utf-16-le")
-    if "\0" not in text:
-        return Row([Run(NO_STYLE, text, count)] if text else [], wraps and count == cols)
-    runs = []
-    for piece in _EMPTY_OR_TEXT.findall(text):
-        runs.append(Run(NO_STYLE, None if piece[0] == "\0" else piece, len(piece)))
-    return Row(runs, wraps and count == cols and text[-1] != "\0")
-
-
-def _styled_runs(
-    words: "array[int]", styles: dict[int, bytes], links: dict[int, Link | None], suffixes: dict[int, str]
-) -> tuple[list[Run], bool, bool]:
-    """Give the runs of a row, whether its last cell shows something, and whether it left one for a wide one."""
-    starts: list[int] = []
-    looks: list[int] = []
-    chars: list[str] = []  # "" for empty cells and for the right halves of wide characters
-    look: int | None = None
-    has_cells = bool(suffixes)
-    is_short = False
-    for col, word in enumerate(words):
-        content = word >> 2 & 0xFFFFFF
-        attributes = word >> 26
-        if attributes > _STYLE_BITS:
-            width = attributes >> 16 & 3
-            if width == _SPACER_TAIL:
-                # Printed anew a letter is narrow; it is wide where a character set mapped a wide one to it.
-                chars.append(" " if chars and chars[-1].isascii() else "")
-                has_cells = True
-                continue
-            if width == _SPACER_HEAD:
-                is_short = look is not None and look >= 0  # else there is nothing to wrap behind
-                break
-            attributes &= _LOOK_BITS
-        # Empty cells differ from text in the sign bit, so that they become runs of their own.
-        if word & 3 >= _BACKGROUND_KINDS:
-            attributes = ~(1 << 48 | (word & 3) << 24 | content)
-            chars.append("")
-        elif content == 0:
-            attributes = ~attributes
-            chars.append("")
-        else:
-            chars.append(chr(content))
-        if attributes != look:
-            look = attributes
-            looks.append(look)
-            starts.append(col)
-    for col, suffix in suffixes.items():
-        if col < len(chars):
-            chars[col] += suffix
-    starts.append(len(chars))
-    runs = [
-        _run(look, chars[start:end], styles, links, has_cells=has_cells)
-        for look, (start, end) in zip(looks, pairwise(starts), strict=True)
-    ]
-    return runs, look is not None and look >= 0, is_short
-
-
-def _run(
-    look: int, cells: list[str], styles: dict[int, bytes], links: dict[int, Link | None], *, has_cells: bool
-) -> Run:
-    cols = len(cells)
-    if look >= 0:
-        style = styles.get(look & _STYLE_BITS, NO_STYLE)
-        link, protected = links.get(look >> 22), bool(look & _PROTECTED_BIT)
-        return Run(style, "".join(cells), cols, link, protected, cells if has_cells else None)
-    look = ~look
-    if not look >> 48:
-        return Run(styles.get(look & _STYLE_BITS, NO_STYLE), None, cols)
-    if look >> 24 & 3 == _BACKGROUND_KINDS:
-        return Run(bytes([0, 0, 0, 0, 1, look & 0xFF, 0, 0]) + bytes(8), None, cols)
-    red, green, blue = look & 0xFF, look >> 8 & 0xFF, look >> 16 & 0xFF
-    return Run(bytes([0, 0, 0, 0, 2, red, green, blue]) + bytes(8), None, cols)
 
 
 _NO_SCREEN = ScreenState(Cursor(0, 0, NO_STYLE, 0, False, False, False), 1, None, None, [], [0], iter(()))

@@ -18,6 +18,9 @@ MAX_CONTINUATION_BYTES: Final = 1 << 20
 MAX_APC_BYTES: Final = 64 * 1024
 MAX_SCROLLBACK_BYTES: Final = 16 << 20
 
+PAGE_CELLS: Final = 215 * 215
+"""Scrollback is freed by pages of this many cells, so that much more has to be kept to keep enough."""
+
 MAX_REPLIES: Final = 1000
 
 FOREGROUND: Final = (0xD4, 0xD4, 0xD8)
@@ -40,8 +43,9 @@ class NativeTerminal:
         self._terminal = handle[0]
         self._free = weakref.finalize(self, _lib.ghostty_terminal_free, self._terminal)
         self._lock = threading.Lock()
+        self._scrollback_lines = scrollback_lines
+        self._keep_scrollback(cols)
         for option, n_bytes in (
-            ("SCROLLBACK_MAX_LINES", scrollback_lines),
             ("SCROLLBACK_MAX_BYTES", MAX_SCROLLBACK_BYTES),
             ("CONTINUATION_MAX_BYTES", MAX_CONTINUATION_BYTES),
             ("APC_MAX_BYTES", MAX_APC_BYTES),
@@ -61,7 +65,11 @@ class NativeTerminal:
         key = getattr(_lib, f"GHOSTTY_TERMINAL_OPT_{option}")
         _check(_lib.ghostty_terminal_set(self._terminal, key, value), f"set {option.lower()}")
 
-    def feed(self, data: bytes | memoryview, *, answer: bool) -> list[bytes]:
+    def _keep_scrollback(self, cols: int) -> None:
+        lines = self._scrollback_lines + PAGE_CELLS // cols + 1 if self._scrollback_lines else 0
+        self._set("SCROLLBACK_MAX_LINES", _ffi.new("size_t*", lines))
+
+    def feed(self, data: bytes | bytearray | memoryview, *, answer: bool) -> list[bytes]:
         """Process output.
 
         Args:
@@ -82,6 +90,7 @@ class NativeTerminal:
     def resize(self, *, rows: int, cols: int) -> None:
         """Change the size; lines of the primary screen are wrapped anew."""
         with self._lock:
+            self._keep_scrollback(cols)
             self._set("WRITE_PTY", _ffi.NULL)  # no reports of the new size: the program gets a signal
             _check(_lib.ghostty_terminal_resize(self._terminal, cols, rows, 8, 16), "resize a terminal")
 

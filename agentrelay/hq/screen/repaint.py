@@ -26,7 +26,7 @@ _MODES: Final[tuple[tuple[int, bool] | None, ...]] = (
     (2004, True), None, (2027, True), (2031, True), None, (2048, True), None,  # a held screen would stay dark
 )  # fmt: skip
 _BLINKING, _GRAPHEMES = 1 << 12, 1 << 38
-_ALTERNATE_47, _SIDE_MARGINS, _ALTERNATE_1047, _ALTERNATE_1049 = 1 << 16, 1 << 19, 1 << 33, 1 << 35
+_ALTERNATE_47, _SIDE_MARGINS, _ALTERNATE_1049 = 1 << 16, 1 << 19, 1 << 35
 _MOUSE_EVENTS: Final = (0, 9, 1000, 1002, 1003)
 _MOUSE_FORMATS: Final = (0, 1005, 1006, 1015, 1016)
 _SINGLE_SHIFTS: Final = (b"", b"", b"", b"\x1bN", b"\x1bO")
@@ -86,9 +86,9 @@ def _leave_primary(state: TerminalState) -> bytes:
     """Leave the cursors of the primary screen behind and go over to the alternate screen."""
     cursor, saved = state.primary.cursor, state.primary.saved
     keyboard = _keyboard(state.primary)
-    if state.modes & _ALTERNATE_1049:
-        return keyboard + place(saved or cursor, state.primary, state) + b"\x1b[?1049h"
-    number = 1047 if state.modes & _ALTERNATE_1047 else 47
+    if state.modes & _ALTERNATE_1049 and saved is not None:
+        return keyboard + place(saved, state.primary, state) + b"\x1b[?1049h"
+    number = 47 if state.modes & _ALTERNATE_47 else 1047
     out = keyboard + (place(saved, state.primary, state) + b"\x1b7" if saved else b"")
     return out + place(cursor, state.primary, state) + b"\x1b[?%dh" % number
 

@@ -56,7 +56,7 @@ class Screen:
         self._terminal = NativeTerminal(rows=rows, cols=cols, scrollback_lines=scrollback_lines)
         self._text = ScreenText(rows, cols, 0, 0, True, False, "", [""] * rows)
 
-    def feed(self, data: bytes | memoryview, *, answer: bool = False) -> bytes:
+    def feed(self, data: bytes | bytearray | memoryview, *, answer: bool = False) -> bytes:
         """Process output.
 
         Args:
