@@ -1,8 +1,8 @@
 """Has anything become slower? `python -m bench.compare` measures and compares with bench/baseline.json.
 
-What is compared are ratios within one run: AgentRelay to the floor and to `websockets`, the micro benchmarks
-to each other. Absolute times are a machine's, and are never compared. `--update` writes the ratios of this run
-as the new baseline; commit it with what changed it.
+What is compared are ratios within one run: AgentRelay to the floor and to `websockets`, micro benchmarks to
+each other. Absolute times are a machine's, and are never compared. `--update` makes the ratios of this run
+the new baseline; commit it with what changed it.
 """
 
 import argparse

@@ -89,8 +89,7 @@ TARGETS = {"frames": frames, "mux": mux}
 
 def main() -> None:
     """Fuzz from the command line."""
-    import atheris
-
+    atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["agentrelay._fastpath_py"]):
         _modules.append(importlib.import_module("agentrelay._fastpath_py"))
     name = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in TARGETS else "frames"

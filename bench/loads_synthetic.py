@@ -1,11 +1,10 @@
 """Loads without a PTY: the output is ready, so what is measured is HQ and nothing else."""
 
 import time
-from functools import partial
 
 from bench.loads import Bench, LoadFunction, Metrics, Usage
 from bench.processes import Processes, read_port
-from bench.systems import RUNNER_TOKEN, Baseline, Floor, Product, System, await_runners, view
+from bench.systems import RUNNER_TOKEN, Baseline, Floor, Product, System, view
 from bench.viewers import draining
 
 FRAME_DATA_BYTES = {"64k": 65_512, "4k": 4_096, "64": 64}
@@ -29,19 +28,20 @@ def _system(bench: Bench, processes: Processes, name: str, data_bytes: int) -> S
         "source", "python", "-m", "bench.source", name, str(system.port), RUNNER_TOKEN, str(data_bytes)
     )
     if isinstance(system, Product):
-        await_runners(system.rest(), 1)
+        system.await_runners(1)
     else:
         time.sleep(1.0)
     return system
 
 
-def _synthetic(bench: Bench, system: System, *, size: str) -> Metrics:
+def synthetic(bench: Bench, name: str, size: str) -> Metrics:
+    """Measure the system called `name` with frames of a size, one of FRAME_DATA_BYTES."""
     data_bytes = FRAME_DATA_BYTES[size]
-    totals = TOTAL_BYTES_BASELINE if system.name == "websockets" else TOTAL_BYTES
+    totals = TOTAL_BYTES_BASELINE if name == "websockets" else TOTAL_BYTES
     # Whole rounds of the corpus, so that every source ends with a whole frame.
     n_bytes = max(1, bench.amount(totals[size]) >> 20) << 20
     with Processes(bench.processes.subdirectory()) as processes:
-        alone = _system(bench, processes, system.name, data_bytes)
+        alone = _system(bench, processes, name, data_bytes)
         first = alone.starting([str(n_bytes)])
         if isinstance(alone, Product):
             first = first._replace(path="/ws/terminal/source")
@@ -59,5 +59,13 @@ def _synthetic(bench: Bench, system: System, *, size: str) -> Metrics:
     }
 
 
-SYNTHETIC: dict[str, LoadFunction] = {size: partial(_synthetic, size=size) for size in FRAME_DATA_BYTES}
-"""By the size of the frames: one viewer, output that needs no PTY."""
+def _of(size: str) -> LoadFunction:
+    def run(bench: Bench, system: System) -> Metrics:
+        return synthetic(bench, system.name, size)
+
+    run.__doc__ = f"Frames of {FRAME_DATA_BYTES[size]} bytes that need no PTY, to one viewer."
+    return run
+
+
+SYNTHETIC = {size: _of(size) for size in FRAME_DATA_BYTES}
+"""By the size of the frames."""

@@ -7,7 +7,7 @@ from bench.corpus import corpus
 from bench.loads import Bench, Metrics, Usage, bulk, echo_in_flood, latency
 from bench.native import program
 from bench.processes import Memory, Processes, memory
-from bench.systems import PROBED_HQ, RUNNER_TOKEN, Product, System, await_runners, view
+from bench.systems import PROBED_HQ, RUNNER_TOKEN, Product, System, view
 from bench.viewers import draining
 
 REQUESTS_PER_S = 200
@@ -20,14 +20,13 @@ def _product(system: System) -> Product:
 
 def _start_idle(processes: Processes, product: Product, n_runners: int, n_sessions: int) -> None:
     """Give HQ so many more sessions, spread over so many more runners, all idle."""
-    rest = product.rest()
-    before = sum(runner["online"] for runner in rest.call("GET", "/api/runners")["runners"])
-    processes.start("idle", "python", "-m", "bench.idle", str(product.port), RUNNER_TOKEN, str(n_runners))
-    await_runners(rest, before + n_runners)
-    for number in range(n_sessions):
-        wish = {"runner_id": f"idle-{number % n_runners}", "command": ["idle"]}
-        rest.call("POST", "/api/sessions", wish)
-    rest.close()
+    with product.rest() as rest:
+        before = sum(runner["online"] for runner in rest.call("GET", "/api/runners")["runners"])
+        processes.start("idle", "python", "-m", "bench.idle", str(product.port), RUNNER_TOKEN, str(n_runners))
+        product.await_runners(before + n_runners)
+        for number in range(n_sessions):
+            wish = {"runner_id": f"idle-{number % n_runners}", "command": ["idle"]}
+            rest.call("POST", "/api/sessions", wish)
 
 
 def echo_with_rest(bench: Bench, system: System) -> Metrics:
@@ -50,11 +49,11 @@ def attach_to_history(bench: Bench, system: System) -> Metrics:
     """Attach to a session with 100 MB of recorded history."""
     product = _product(system)
     n_bytes = bench.amount(100) << 20
-    rest = product.rest()
     command = [program("program"), "bulk", str(corpus()), str(n_bytes)]
     writer = view(bench.processes, system, draining(n_bytes), [product.starting(command, recording=True)])
     try:
-        session_id = rest.call("GET", "/api/sessions")["sessions"][-1]["session_id"]
+        with product.rest() as rest:
+            session_id = rest.call("GET", "/api/sessions")["sessions"][-1]["session_id"]
         writer.go()
         writer.result()
         before = memory(product.pids["hq"]).pss
@@ -67,7 +66,6 @@ def attach_to_history(bench: Bench, system: System) -> Metrics:
         growth = memory(product.pids["hq"]).pss - before
     finally:
         writer.close()
-        rest.close()
     return {
         "attach_ms": attached_s * 1e3,
         "hq_cpu_ms": seconds * 1e3,
@@ -101,16 +99,14 @@ def idle(bench: Bench, system: System) -> Metrics:
     n_sessions = bench.amount(100)
     with Processes(bench.processes.subdirectory()) as processes:
         product = Product(processes, hq=bench.hq)
-        rest = product.rest()
         time.sleep(1.0)
         empty = _memories(product)
-        for _ in range(n_sessions):
-            rest.call(
-                "POST", "/api/sessions", {"runner_id": "bench", "command": [program("program"), "echo"]}
-            )
+        wish = {"runner_id": "bench", "command": [program("program"), "echo"]}
+        with product.rest() as rest:
+            for _ in range(n_sessions):
+                rest.call("POST", "/api/sessions", wish)
         time.sleep(4.0)  # memory is given back after 2 s of silence
         full = _memories(product)
-        rest.close()
     found = {f"{part}_rss_mb": held.rss / 1e6 for part, held in empty.items()}
     per_session = {part: (full[part].pss - empty[part].pss) / n_sessions / 1e3 for part in empty}
     return {

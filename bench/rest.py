@@ -8,7 +8,7 @@ import http.client
 import json
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 
 class Rest:
@@ -32,8 +32,10 @@ class Rest:
             raise RuntimeError(f"{method} {path} gave {answer.status} {data[:300]!r}")
         return json.loads(data) if data else None
 
-    def close(self) -> None:
-        """Close the connection."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
 

@@ -1,8 +1,8 @@
 """Test the hot path under AddressSanitizer and UBSan: `python -m bench.sanitize [PYTEST ARGUMENTS]`.
 
 Builds the extension with `AGENTRELAY_SANITIZE` and `AGENTRELAY_DEBUG` in a copy of the package below
-build/asan, so the installed one stays as it is, and runs the tests of the hot path there. Leaks are not looked
-for: the interpreter frees nothing at exit.
+build/asan, so the installed one stays as it is, and runs the tests of the hot path there. Leaks are not
+looked for: the interpreter frees nothing at exit.
 """
 
 import os

@@ -1,5 +1,6 @@
 """What is compared: AgentRelay, the same relay on `websockets`, and the floor of C and kernel."""
 
+import contextlib
 import json
 import time
 from typing import Any, Protocol
@@ -78,14 +79,16 @@ class Product:
             lock = data_dir / "hq.lock"
             address = lock.read_text() if lock.exists() else ""
             self.port = int(address.rpartition(":")[2] or 0)
-        while True:
-            try:
-                self.rest().call("GET", "/health")
-                break
-            except OSError:
-                time.sleep(0.02)
+        self._await_health()
         if runner:
             self._start_runner(processes)
+
+    def _await_health(self) -> None:
+        healthy = False
+        while not healthy:
+            time.sleep(0.02)
+            with contextlib.suppress(OSError), self.rest() as rest:
+                healthy = rest.call("GET", "/health") is not None
 
     def _start_runner(self, processes: Processes) -> None:
         url = f"ws://127.0.0.1:{self.port}/ws/runner"
@@ -93,7 +96,7 @@ class Product:
             "runner", "python", "-m", "agentrelay.cli.runner", "--hq-url", url, "--runner-id", RUNNER_ID,
             env={"RUNNER_TOKEN": RUNNER_TOKEN},
         )  # fmt: skip
-        await_runners(self.rest(), 1)
+        self.await_runners(1)
         self.pids["runner"] = process.pid
         self.pids["keeper"] = processes.find("keeper")
 
@@ -101,6 +104,23 @@ class Product:
         """End HQ; gives what it printed last, as a document."""
         processes.end_one(self._process)
         return json.loads(self._output.read_text().splitlines()[-1])
+
+    def await_runners(self, n_runners: int) -> None:
+        """Wait until so many runners are connected.
+
+        Raises:
+            RuntimeError: they are not within 15 s.
+        """
+        deadline_s = time.monotonic() + START_S
+        with self.rest() as rest:
+            while time.monotonic() < deadline_s:
+                if (
+                    sum(runner["online"] for runner in rest.call("GET", "/api/runners")["runners"])
+                    >= n_runners
+                ):
+                    return
+                time.sleep(0.05)
+        raise RuntimeError(f"{n_runners} runners did not connect to HQ")
 
     def rest(self) -> Rest:
         """Give a connection to its REST interface."""
@@ -176,17 +196,3 @@ class Floor:
     def attaching(self) -> Connection:
         """Fail: it has no sessions."""
         raise NotImplementedError
-
-
-def await_runners(rest: Rest, n_runners: int) -> None:
-    """Wait until so many runners are connected.
-
-    Raises:
-        RuntimeError: they are not within 15 s.
-    """
-    deadline_s = time.monotonic() + START_S
-    while time.monotonic() < deadline_s:
-        if sum(runner["online"] for runner in rest.call("GET", "/api/runners")["runners"]) >= n_runners:
-            return
-        time.sleep(0.05)
-    raise RuntimeError(f"{n_runners} runners did not connect to HQ")
