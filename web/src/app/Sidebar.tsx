@@ -72,7 +72,7 @@ export function Sidebar({ shownSession, onChosen }: SidebarProps) {
           <p className="px-2 py-1.5 text-faint text-xs">No runner has connected yet.</p>
         )}
         <ul className="flex flex-col gap-0.5">
-          {sortRunners(runners).map((runner) => {
+          {sortRunners(withForgotten(runners, sessions)).map((runner) => {
             const own = sessions.filter((session) => session.runner_id === runner.runner_id);
             return (
               <RunnerItem
@@ -171,6 +171,17 @@ function Footer({ onChosen }: Pick<SidebarProps, "onChosen">) {
       </IconButton>
     </div>
   );
+}
+
+/** Add runners that HQ has forgotten and that still have sessions to read. */
+function withForgotten(runners: readonly RunnerInfo[], sessions: readonly SessionInfo[]): RunnerInfo[] {
+  const known = new Set(runners.map((runner) => runner.runner_id));
+  const forgotten = new Set(sessions.map((session) => session.runner_id).filter((id) => !known.has(id)));
+  const nothing = { hostname: "", os: "", arch: "", version: "", connected_at: null, last_seen_at: null };
+  return [
+    ...runners,
+    ...[...forgotten].map((runner_id) => ({ ...nothing, runner_id, online: false, presets: [] })),
+  ];
 }
 
 /** Those online first, then by name. */
