@@ -43,6 +43,16 @@ class Source(Protocol):
         ...
 
 
+class _Over:
+    """Stands for the source of a session that is over."""
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+
+    def view(self, start: int, end: int) -> memoryview:
+        raise IndexError(f"no bytes from {start} to {end}: the session is over")
+
+
 class Event(NamedTuple):
     """What to do when everything before `offset` is written."""
 
@@ -96,7 +106,7 @@ class Recording:
         # The writer thread's from here on.
         self._reading = source
         self._cursor = log.end
-        self._broken = False  # or closed: nothing is written any more
+        self._stopped = False  # failed, closed or ended: nothing is written any more
 
     # For the loop thread
 
@@ -143,9 +153,13 @@ class Recording:
         self._source = source
 
     def ended(self, *, exit_code: int | None, signal: int | None) -> None:
-        """Record the program's end, sync the log to the disk and close it. Nothing may follow."""
+        """Record the program's end, sync the log to the disk and close it. Nothing may follow.
+
+        The source is not looked at any more once everything in it is logged.
+        """
         head = self._source.head
-        self._put(Event(head, End(head, _now_us(), exit_code, signal)))
+        self._source = _Over(head)  # the session may close its ring now
+        self._put(Event(head, End(head, _now_us(), exit_code, signal), closes=True))
         self._writer.hurry()
 
     async def flush(self) -> None:
@@ -205,40 +219,42 @@ class Recording:
             logger.exception("recording %s failed", self.log.session_id)
             failure = f"{type(error).__name__}: {error}"
         if failure is not None:
-            self._broken = True
+            self._stopped = True
             self.log.close_file()
             more = bool(self._events)
         return Report(self, self.log.end, self._cursor - before, failure, done), more
 
     def _follow(self, done: list[asyncio.Future[None]]) -> bool:
         room = BATCH_BYTES
-        head = self._reading.head  # before the events: one that comes later belongs behind this head
         while True:
-            event = self._events[0] if self._events else None
-            stop = head if event is None or event.offset > head else event.offset
-            if self._cursor < stop and not self._broken:
-                end = min(stop, self._cursor + room)
-                with self._reading.view(self._cursor, end) as view:
-                    self.log.append_output(self._cursor, view, time_us=self._arrived_us)
-                room -= end - self._cursor
-                self._cursor = end
-                if not room:
-                    return True
-            elif event is not None and event.offset <= head:
-                self._events.popleft()
-                if event.source is not None:
-                    self._reading = event.source
-                    head = self._reading.head
-                if event.done is not None:
-                    done.append(event.done)
-                if event.record is not None and not self._broken:
-                    self.log.append(event.record)
-                    self._cursor = self.log.end
-                if event.closes:
-                    self._broken = True
-                    self.log.close_file()
-            else:
+            # First what is due: behind the end the source may be gone.
+            while self._events and (self._stopped or self._events[0].offset <= self._cursor):
+                self._handle(self._events.popleft(), done)
+            if self._stopped:
                 return False
+            head = self._reading.head  # before the events: one that comes later belongs behind this head
+            stop = min(head, self._events[0].offset) if self._events else head
+            end = min(stop, self._cursor + room)
+            if end <= self._cursor:
+                return stop > self._cursor
+            with self._reading.view(self._cursor, end) as view:
+                self.log.append_output(self._cursor, view, time_us=self._arrived_us)
+            room -= end - self._cursor
+            self._cursor = end
+
+    def _handle(self, event: Event, done: list[asyncio.Future[None]]) -> None:
+        if event.done is not None:
+            done.append(event.done)
+        if self._stopped:
+            return
+        if event.source is not None:
+            self._reading = event.source
+        if event.record is not None:
+            self.log.append(event.record)
+            self._cursor = self.log.end
+        if event.closes:
+            self._stopped = True
+            self.log.close_file()
 
 
 def _now_us() -> int:

@@ -22,9 +22,12 @@ class Bytes:
     def __init__(self, offset: int = 0) -> None:
         self.first = offset
         self.data = bytearray()
+        self.closed = False
 
     @property
     def head(self) -> int:
+        if self.closed:
+            raise ValueError("closed")
         return self.first + len(self.data)
 
     def view(self, start: int, end: int) -> memoryview:
@@ -119,6 +122,21 @@ async def test_records_keep_their_place_in_the_output(session: Followed) -> None
     ]
     assert session.logged[-1] == 9
     assert not session.log.is_open
+
+
+async def test_the_source_may_be_closed_once_the_session_is_over(writer: LogWriter, tmp_path: Path) -> None:
+    session = Followed(writer, tmp_path / "s")
+    session.output(b"all of it")
+    await session.recording.flush()
+    session.recording.ended(exit_code=0, signal=None)
+    session.source.closed = True
+    session.recording.wake()
+    await session.recording.flush()
+    assert session.failures == []
+    assert session.records() == [(0, b"all of it"), ("end", 9, 0, None)]
+    session.recording.wake()
+    await session.recording.flush()
+    assert session.failures == []
 
 
 async def test_a_flood_is_written_in_records_of_a_mebibyte(session: Followed) -> None:
