@@ -122,7 +122,7 @@ test-python: build $(VENV)/.dev ## test HQ, the runner and the hot path, compile
 	@echo "== pytest"
 	@$(PY) -m pytest
 	@echo "== pytest, hot path in Python"
-	@AGENTRELAY_PURE=1 $(PY) -m pytest tests/fastpath
+	@AGENTRELAY_PURE=1 $(PY) -m pytest tests/fastpath tests/transport
 
 test-web: web/node_modules/.package-lock.json ## test the web UI's code
 	@echo "== vitest"
