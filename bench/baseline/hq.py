@@ -2,8 +2,8 @@
 
 `/link`: the runner. `/start`: a viewer, whose first message is the command to start. `/session/{id}`: a
 viewer of what another has started; in place of a replay it gets the R with which every program here begins.
-Output has the session's id as 4 bytes in front on the link and nothing on viewers. Compression is off and the
-loop is uvloop: without either this would be many times slower.
+Output has the session's id as 4 bytes in front on the link and nothing on viewers. In its favour, compression
+is off and the loop is uvloop.
 """
 
 import asyncio
