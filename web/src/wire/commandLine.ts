@@ -25,7 +25,7 @@ export function splitCommandLine(line: string): string[] {
       at += 1;
     } else if (char === "'") {
       const end = line.indexOf("'", at + 1);
-      if (end < 0) throw new CommandLineError("a single quote (') is not closed");
+      if (end < 0) throw new CommandLineError("A single quote (') is not closed.");
       word = (word ?? "") + line.slice(at + 1, end);
       at = end + 1;
     } else if (char === '"') {
@@ -34,7 +34,7 @@ export function splitCommandLine(line: string): string[] {
       at = end;
     } else if (char === "\\") {
       const next = line.charAt(at + 1);
-      if (next === "") throw new CommandLineError("the line ends in a backslash (\\)");
+      if (next === "") throw new CommandLineError("The line ends in a backslash (\\).");
       // A backslash and a newline are a line that goes on (XCU 2.2.1).
       if (next !== "\n") word = (word ?? "") + next;
       at += 2;
@@ -64,7 +64,7 @@ function readDoubleQuoted(line: string, start: number): [text: string, end: numb
       at += 1;
     }
   }
-  throw new CommandLineError('a double quote (") is not closed');
+  throw new CommandLineError('A double quote (") is not closed.');
 }
 
 /** Write words as a line that `splitCommandLine` (and a shell) reads back as the same words. */

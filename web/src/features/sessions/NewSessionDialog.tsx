@@ -189,8 +189,8 @@ export function NewSessionDialog({ runners, wish, onStart, onClose }: NewSession
           label="Record output"
           hint={
             fields.recording
-              ? "All output is kept on HQ's disk until the session is removed."
-              : "Output stays in memory: the newest 4 MB, gone when HQ restarts."
+              ? "Output is kept on HQ's disk: it survives a restart of HQ, and the end of the session."
+              : "Output stays in HQ's memory: only the newest of it, and gone when HQ restarts."
           }
           checked={fields.recording}
           onChange={(recording) => change({ recording })}

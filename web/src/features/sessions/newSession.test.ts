@@ -14,7 +14,7 @@ it.each([
     { cwd: " /srv ", name: " build ", recording: false },
     { cwd: "/srv", name: "build", recording: false },
   ],
-  [{ commandLine: "echo 'a" }, { field: "commandLine", message: "a single quote (') is not closed" }],
+  [{ commandLine: "echo 'a" }, { field: "commandLine", message: "A single quote (') is not closed." }],
 ])("makes of %j what HQ is asked for", (change, request) => {
   expect(readFields({ ...fields, ...change })).toEqual(request);
 });
