@@ -81,7 +81,7 @@ class StartFailed(RequestError):
     """The runner could not start the program.
 
     Attributes:
-        code: why, as the runner told it: `command_not_found`, `cwd_not_found`, `unknown_preset`, `start_failed`.
+        code: why: `command_not_found`, `cwd_not_found`, `unknown_preset`, `start_failed`.
     """
 
     def __init__(self, code: str, message: str) -> None:

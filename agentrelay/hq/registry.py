@@ -22,9 +22,22 @@ from agentrelay.hq.session import Session, State
 from agentrelay.hq.store import RunnerRow, SessionRow, Store
 from agentrelay.protocol import pace
 from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, new_session_id
-from agentrelay.protocol.messages import Exited, Held, Register, Start, Started, StartNotDone, StartSession
+from agentrelay.protocol.messages import (
+    MAX_TEXT_BYTES,
+    Exited,
+    Held,
+    Register,
+    Start,
+    Started,
+    StartNotDone,
+    StartSession,
+    encode,
+)
 
 log = logging.getLogger("agentrelay.hq")
+
+MAX_START_BYTES = MAX_TEXT_BYTES - 1024
+"""Largest start: on its way to the runner it grows by a few fields and is still one control message."""
 
 START_S = 20.0
 """How long a runner may take to start a program."""
@@ -180,6 +193,10 @@ class Registry:
         """
         runner = self.runner(runner_id)
         link = self._link_of(runner)
+        if len(encode(wish)) > MAX_START_BYTES:
+            raise StartFailed(
+                "too_large", f"a start has at most {MAX_START_BYTES} bytes, environment included"
+            )
         session = self._make_session(
             session_id=new_session_id(),
             runner_id=RunnerId(runner_id),

@@ -81,6 +81,8 @@ async def _serve(config: HqConfig, data_dir: DataDir) -> None:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                # Nobody is believed about where a request comes from; `login` knows its proxy.
+                proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=GOODBYE_S,
             )

@@ -104,7 +104,7 @@ class TakeoverProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._drop_head_timer()
             if not self.transport.is_closing():
-                self.send_400_response("Invalid HTTP request received.")
+                self._refuse(Refusal(400, "Bad request", "this is not an HTTP/1.1 request"))
         else:
             if self._head_timer is not None and self._head_bytes > HEADERS_BYTES:
                 self._refuse(HEADERS_TOO_LARGE)
@@ -118,7 +118,8 @@ class TakeoverProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _between_requests(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        # The rest of a body that was refused unread is not the head of a request.
+        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
 
     def _await_head(self) -> None:
         self._head_bytes = 0
