@@ -5,7 +5,6 @@
 
 PYTHON ?= python3
 PORT ?= 8080
-export PYTHON PORT
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -36,7 +35,7 @@ build-web: $(UI) ## build the web UI that HQ serves
 	@:
 
 $(PY):
-	@scripts/require.sh python cc
+	@PYTHON=$(PYTHON) scripts/require.sh python cc
 	@echo "== creating $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 
@@ -80,19 +79,20 @@ $(UI): $(WEB_SOURCES) web/node_modules/.package-lock.json
 
 .PHONY: run run-hq run-runner run-web verify
 run: build build-web ## run HQ and a runner here and print a link to log in; PORT=9000 make run for another port
-	@exec $(PY) -m scripts.run_local
+	@PORT=$(PORT) exec $(PY) -m scripts.run_local
 
 run-hq: build build-web ## run HQ alone
-	@exec $(VENV)/bin/agentrelay-hq
+	@PORT=$(PORT) exec $(VENV)/bin/agentrelay-hq
 
 run-runner: build ## run a runner alone; HQ_URL, RUNNER_ID and RUNNER_TOKEN say how
-	@exec $(VENV)/bin/agentrelay-runner
+	@# Its programs get its environment, and what make sets is none of their business.
+	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u PORT $(VENV)/bin/agentrelay-runner
 
 run-web: web/node_modules/.package-lock.json ## serve the web UI from its sources, for work on it
 	@cd web && exec npm run --silent dev
 
 verify: build ## try a running system from the outside: HQ_URL, AGENTRELAY_ADMIN_TOKEN or VERIFY="--no-login"
-	@exec $(PY) -m scripts.verify $(VERIFY)
+	@PORT=$(PORT) exec $(PY) -m scripts.verify $(VERIFY)
 
 ## Check
 
