@@ -100,7 +100,7 @@ class TakeoverProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._drop_head_timer()
             if self._should_upgrade():
-                self._take_over(data[upgrade.args[0] :])
+                self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._drop_head_timer()
             if not self.transport.is_closing():
@@ -155,6 +155,13 @@ class TakeoverProtocol(HttpToolsProtocol):
             head += [name, b": ", value, b"\r\n"]
         self.transport.write(b"".join([*head, b"\r\n", body]))
         self.transport.close()
+
+    def _upgrade(self, rest: bytes) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self._take_over(rest)
+        else:
+            # The answer to the request before would come among our frames: it is the last on this connection.
+            self.cycle.keep_alive = False
 
     def _take_over(self, rest: bytes) -> None:
         path, _, _ = self.url.partition(b"?")
