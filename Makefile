@@ -145,8 +145,8 @@ conformance: build $(VENV)/.dev ## test the WebSocket endpoint with all of Autob
 bench: build $(VENV)/.dev ## measure the hot path
 	@$(PY) -m pytest bench
 
-bench-system: build $(VENV)/.dev ## measure the whole system
-	@$(PY) -m bench.system
+bench-system: build $(VENV)/.dev ## measure the whole system; BENCH="--quick" for a first look
+	@$(PY) -m bench.system $(BENCH)
 
 ## Look after
 
