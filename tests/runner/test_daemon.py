@@ -5,7 +5,6 @@ import contextlib
 import os
 import re
 import signal
-import struct
 import sys
 
 import pytest
@@ -14,16 +13,25 @@ from agentrelay.runner.paths import KEEPER_LOCK, RUNNER_LOCK, RunnerDirectory, l
 from tests.runner.conftest import StartRunner, children, kill, text_of, wait_readable
 from tests.runner.fake_hq import FAR, FakeHq, FakeLink, fake_hq
 
-# Prints 8-byte numbers that count up: any byte that is lost, doubled or out of place shows.
+# Prints numbers of 7 digits that count up: any byte that is lost, doubled or out of place shows. It is text,
+# because 0xFF at the end of a read that a killed runner did not count cannot be told from the guard.
 COUNTER = """
-import os, struct, sys
-os.set_blocking(1, True)
-import tty; tty.setraw(1)
-for start in range(0, int(sys.argv[1]), 512):
-    numbers = struct.pack(">512Q", *range(start, start + 512))
-    while numbers:
-        numbers = numbers[os.write(1, numbers):]
+import os, sys, tty
+tty.setraw(1)
+for start in range(0, int(sys.argv[1]), 500):
+    lines = b"".join(b"%07d\\n" % number for number in range(start, start + 500))
+    while lines:
+        lines = lines[os.write(1, lines):]
 """
+
+
+def first_wrong(received: bytes, total: int) -> int | None:
+    """Give the offset of the first byte that is not as the counter printed it."""
+    expected = b"".join(b"%07d\n" % number for number in range(total))
+    if received == expected:
+        return None
+    pairs = enumerate(zip(received, expected, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(received), len(expected)))
 
 
 def keeper_pid(directory: RunnerDirectory) -> int:
@@ -145,9 +153,7 @@ async def test_a_killed_runner_loses_nothing(hq: FakeHq, run_runner: StartRunner
         link = await linked(hq, s=(stream, {"from": len(received), "acked": len(received)}))
     assert (await link.exit(stream))["exit_code"] == 0
     received += link.streams[stream].output
-    numbers = struct.unpack(f">{len(received) // 8}Q", received)
-    assert len(numbers) >= total
-    assert numbers == tuple(range(len(numbers)))
+    assert first_wrong(received, total) is None
 
 
 async def test_a_broken_link_loses_nothing(hq: FakeHq, run_runner: StartRunner) -> None:
@@ -166,9 +172,7 @@ async def test_a_broken_link_loses_nothing(hq: FakeHq, run_runner: StartRunner) 
         link = await linked(hq, s=(stream + 1, {"from": len(received), "acked": len(received)}))
     await link.exit(6)
     received += link.streams[6].output
-    numbers = struct.unpack(f">{len(received) // 8}Q", received)
-    assert numbers == tuple(range(len(numbers)))
-    assert len(numbers) >= total
+    assert first_wrong(received, total) is None
 
 
 async def test_a_program_that_does_not_read_disturbs_nobody(hq: FakeHq, run_runner: StartRunner) -> None:
