@@ -216,7 +216,7 @@ class PtySession:
         if ended:
             self._on_end()
         elif self.exit is not None:
-            self._after_exit(n_bytes, empty=n_bytes < room)
+            self._after_exit(n_bytes)
         elif hold_us := self._policy.drained(time.monotonic_ns() // 1000, n_bytes):
             self._pause_reading(hold_us / 1e6)
         self._update_reading()
@@ -258,9 +258,11 @@ class PtySession:
         """Learn that its own keeper is there again."""
         self._keeper_lost = False
 
-    def _after_exit(self, n_bytes: int, *, empty: bool) -> None:
+    def _after_exit(self, n_bytes: int) -> None:
         self._after_exit_bytes += n_bytes
-        if not empty and self._after_exit_bytes < AFTER_EXIT_BYTES:
+        if n_bytes and self._after_exit_bytes < AFTER_EXIT_BYTES:
+            # Only a read that gives nothing shows that it is empty, and the loop tells nothing of that.
+            self._loop.call_soon(self._read_now)
             return
         if self._grace_is_over:
             self._finish()
