@@ -77,17 +77,16 @@ class InputQueue:
             self.sent = self.taken
             self.receive_applied(applied)
         self._counted = True
-        fresh_from = self.taken
+        fresh_from, since_s = self.taken, now_s
         for offset, taken_s in reversed(self._marks):
             if now_s - taken_s > STALE_S:
                 break
-            fresh_from = max(offset, self.applied)
+            fresh_from, since_s = max(offset, self.applied), taken_s
         dropped_bytes = fresh_from - self.applied
         del self._waiting[:dropped_bytes]
         shift = applied - fresh_from
-        self._marks = deque((at + shift, taken_s) for at, taken_s in self._marks if at >= fresh_from)
-        if self._waiting and (not self._marks or self._marks[0][0] > applied):
-            self._marks.appendleft((applied, now_s))
+        later = [(at + shift, taken_s) for at, taken_s in self._marks if at > fresh_from]
+        self._marks = deque([(applied, since_s), *later] if self._waiting else ())
         self.applied = self.sent = applied
         self.taken = applied + len(self._waiting)
         return dropped_bytes
