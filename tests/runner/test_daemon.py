@@ -25,7 +25,7 @@ for start in range(0, int(sys.argv[1]), 500):
 """
 
 
-def first_wrong(received: bytes, total: int) -> int | None:
+def first_wrong(received: bytearray, total: int) -> int | None:
     """Give the offset of the first byte that is not as the counter printed it."""
     expected = b"".join(b"%07d\n" % number for number in range(total))
     if received == expected:
