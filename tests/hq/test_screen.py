@@ -3,6 +3,7 @@
 import gc
 import random
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,38 @@ def test_it_can_be_closed() -> None:
     screen = screen_of("x")
     screen.close()
     screen.close()
+    with pytest.raises(ValueError, match="closed"):
+        screen.feed(b"x")
+    with pytest.raises(ValueError, match="closed"):
+        screen.snapshot()
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(0, 80), (24, 0), (-1, 80), (1001, 80), (24, 1001)])
+def test_sizes_out_of_range_are_refused(rows: int, cols: int) -> None:
+    with pytest.raises(ValueError, match="1 to 1000"):
+        Screen(rows=rows, cols=cols)
+    screen = screen_of("shown")
+    with pytest.raises(ValueError, match="1 to 1000"):
+        screen.resize(rows=rows, cols=cols)
+    assert screen.text().text == ["shown", "", "", ""]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1000, 1), (1, 1000), (1000, 1000)])
+def test_the_extreme_sizes_work(size: tuple[int, int]) -> None:
+    screen = Screen(rows=size[0], cols=size[1])
+    screen.feed("a\u6f22\x1b[999;999Hb".encode())
+    assert len(screen.text().text) == size[0]
+    assert screen.snapshot() is not None
+
+
+def test_threads_take_turns() -> None:
+    screen = Screen(rows=24, cols=80)
+    data = CORPORA[0].read_bytes()[:50_000]
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(screen.feed, data) for _ in range(20)] + [
+            pool.submit(screen.snapshot) for _ in range(20)
+        ]
+        assert [call.exception() for call in calls] == [None] * 40
 
 
 def test_a_state_of_another_version_is_refused() -> None:

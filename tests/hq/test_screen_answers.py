@@ -22,9 +22,9 @@ ANSWERED = {
     b"\x1b[?2027$p": b"\x1b[?2027;0$y",  # xterm.js does not know it
     b"\x1b[?2048$p": b"\x1b[?2048;0$y",
     b"\x1b[?9999$p": b"\x1b[?9999;0$y",
-    b"\x1b]10;?\x07": b"\x1b]10;rgb:d4d4/d4d4/d8d8\x07",
-    b"\x1b]11;?\x1b\\": b"\x1b]11;rgb:0909/0909/0b0b\x1b\\",
-    b"\x1b]12;?\x07": b"\x1b]12;rgb:d4d4/d4d4/d8d8\x07",
+    b"\x1b]10;?\x07": b"\x1b]10;rgb:dfdf/e2e2/e7e7\x07",
+    b"\x1b]11;?\x1b\\": b"\x1b]11;rgb:0f0f/1010/1212\x1b\\",
+    b"\x1b]12;?\x07": b"\x1b]12;rgb:9898/a6a6/ffff\x07",
     b"\x1b]11;#ffffff\x07\x1b]11;?\x07": b"\x1b]11;rgb:ffff/ffff/ffff\x07",
     b"\x1b]4;15;?\x07": b"\x1b]4;15;rgb:eaea/eaea/eaea\x07",
     b"\x1bP$qm\x1b\\": b"\x1bP1$r0m\x1b\\",

@@ -5,6 +5,8 @@ pyghostty has no types, so this is also the typed boundary: everything past it i
 
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pyghostty  # type: ignore[import-untyped]  # has no types; all that leaves this file has
@@ -23,9 +25,10 @@ PAGE_CELLS: Final = 215 * 215
 
 MAX_REPLIES: Final = 1000
 
-FOREGROUND: Final = (0xD4, 0xD4, 0xD8)
-BACKGROUND: Final = (0x09, 0x09, 0x0B)
-"""What a program that asks for the colours is told, so that it can tell a dark terminal from a light one."""
+FOREGROUND: Final = (0xDF, 0xE2, 0xE7)
+BACKGROUND: Final = (0x0F, 0x10, 0x12)
+CURSOR: Final = (0x98, 0xA6, 0xFF)
+"""The dark colours of the web UI: what a program is told that asks whether the terminal is dark or light."""
 
 
 class NativeTerminal:
@@ -56,7 +59,7 @@ class NativeTerminal:
         for option, rgb in (
             ("COLOR_FOREGROUND", FOREGROUND),
             ("COLOR_BACKGROUND", BACKGROUND),
-            ("COLOR_CURSOR", FOREGROUND),
+            ("COLOR_CURSOR", CURSOR),
         ):
             self._set(option, _ffi.new("GhosttyColorRgb*", list(rgb)))
         self._replies, self._reply_callback = _collector()
@@ -79,7 +82,7 @@ class NativeTerminal:
         Returns:
             What this terminal would answer, at most 1,000 answers.
         """
-        with self._lock:
+        with self._open():
             if data:
                 self._set("WRITE_PTY", self._reply_callback if answer else _ffi.NULL)
                 _lib.ghostty_terminal_vt_write(self._terminal, _ffi.from_buffer(data), len(data))
@@ -89,7 +92,7 @@ class NativeTerminal:
 
     def resize(self, *, rows: int, cols: int) -> None:
         """Change the size; lines of the primary screen are wrapped anew."""
-        with self._lock:
+        with self._open():
             self._keep_scrollback(cols)
             self._set("WRITE_PTY", _ffi.NULL)  # no reports of the new size: the program gets a signal
             _check(_lib.ghostty_terminal_resize(self._terminal, cols, rows, 8, 16), "resize a terminal")
@@ -101,7 +104,7 @@ class NativeTerminal:
             None in the middle of a sequence longer than `MAX_CONTINUATION_BYTES`.
         """
         data, n_bytes = _ffi.new("uint8_t**"), _ffi.new("size_t*")
-        with self._lock:
+        with self._open():
             result = _lib.ghostty_snapshot_encode_alloc(self._terminal, _ffi.NULL, data, n_bytes)
         if result == _lib.GHOSTTY_INVALID_VALUE:
             return None
@@ -111,8 +114,15 @@ class NativeTerminal:
         finally:
             _lib.ghostty_free(_ffi.NULL, data[0], n_bytes[0])
 
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with self._lock:
+            if not self._free.alive:
+                raise ValueError("the screen is closed")
+            yield
+
     def close(self) -> None:
-        """Free the terminal now rather than with this object; no other call may follow."""
+        """Free the terminal now rather than with this object. Other calls raise ValueError from then on."""
         with self._lock:
             self._free()
 

@@ -6,10 +6,11 @@ from typing import Final
 from agentrelay.hq.screen.answers import MAX_ANSWER_BYTES, safe_answer
 from agentrelay.hq.screen.decode import decode
 from agentrelay.hq.screen.ghostty import NativeTerminal
-from agentrelay.hq.screen.repaint import repaint
+from agentrelay.hq.screen.repaint import MAX_TITLE_CHARS, repaint
 from agentrelay.hq.screen.state import CURSOR_VISIBLE, Row, TerminalState
 
 MAX_LINES: Final = 1000
+MAX_SIDE: Final = 1000
 MAX_SNAPSHOT_BYTES: Final = 512 * 1024
 
 
@@ -24,7 +25,7 @@ class ScreenText:
         cursor_col: from 0.
         cursor_visible: whether the program shows its cursor.
         alternate: whether this is the alternate screen, as full-screen programs use it.
-        title: as the program set it.
+        title: as the program set it, at most 1,024 characters.
         text: a string for each row, without trailing blanks.
     """
 
@@ -52,7 +53,11 @@ class Screen:
             rows: 1 to 1,000.
             cols: 1 to 1,000.
             scrollback_lines: how many lines are kept, at least, once they have left the screen.
+
+        Raises:
+            ValueError: a size is out of range.
         """
+        _check_size(rows, cols)
         self._terminal = NativeTerminal(rows=rows, cols=cols, scrollback_lines=scrollback_lines)
         self._text = ScreenText(rows, cols, 0, 0, True, False, "", [""] * rows)
 
@@ -75,7 +80,12 @@ class Screen:
         return out
 
     def resize(self, *, rows: int, cols: int) -> None:
-        """Change the size, 1 to 1,000 each."""
+        """Change the size, 1 to 1,000 each; lines of the primary screen are wrapped anew.
+
+        Raises:
+            ValueError: out of range; nothing has changed.
+        """
+        _check_size(rows, cols)
         self._terminal.resize(rows=rows, cols=cols)
 
     def snapshot(self, *, max_lines: int = MAX_LINES, max_bytes: int = MAX_SNAPSHOT_BYTES) -> bytes | None:
@@ -102,12 +112,17 @@ class Screen:
         return self._text
 
     def close(self) -> None:
-        """Free the memory now; no other call may follow."""
+        """Free the memory now. Other calls raise ValueError from then on."""
         self._terminal.close()
 
     def _state(self) -> TerminalState | None:
         encoded = self._terminal.encode()
         return None if encoded is None else decode(encoded)
+
+
+def _check_size(rows: int, cols: int) -> None:
+    if not (1 <= rows <= MAX_SIDE and 1 <= cols <= MAX_SIDE):
+        raise ValueError(f"a screen has 1 to {MAX_SIDE} rows and columns, not {rows} and {cols}")
 
 
 def _text(state: TerminalState) -> ScreenText:
@@ -119,7 +134,7 @@ def _text(state: TerminalState) -> ScreenText:
         cursor_col=screen.cursor.col,
         cursor_visible=bool(state.modes & CURSOR_VISIBLE),
         alternate=state.alternate_active,
-        title=state.title,
+        title=state.title[:MAX_TITLE_CHARS],
         text=[_row_text(row) for row in screen.rows[-state.rows :]],
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -368,6 +369,74 @@ async def test_close_writes_what_is_waiting(tmp_path: Path) -> None:
         session.output(bytes(3 << 20))
     await writer.close()
     assert [session.log.end for session in sessions] == [3 << 20] * 3
+
+
+async def test_reading_goes_on_while_it_is_written_and_trimmed(writer: LogWriter, tmp_path: Path) -> None:
+    session = Followed(writer, tmp_path / "s", LogLimits(keep_bytes=2 << 20, segment_bytes=1 << 19))
+    pattern = bytes(range(251)) * 4000
+    loop = asyncio.get_running_loop()
+
+    def read_along() -> int:
+        checked = start = 0
+        while start < 12_000_000:
+            offset, data = session.log.read(start, 100_000)
+            assert data == (pattern * 2)[offset % 251 :][: len(data)]
+            checked += len(data)
+            start = max(start, offset + len(data))
+        return checked
+
+    reader = loop.run_in_executor(None, read_along)
+    for _ in range(13):
+        session.output(pattern)
+        await session.recording.flush()
+    assert await reader > 0
+    assert session.log.base > 0
+
+
+ACKED_AND_KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from agentrelay.hq.log.budget import LogBudget
+from agentrelay.hq.log.session_log import SessionLog
+from agentrelay.hq.log.writer import LogWriter
+
+class Source:
+    head = 0
+    def view(self, start, end):
+        return memoryview(bytes(n * 7 % 251 for n in range(start, end)))
+
+async def main():
+    writer = LogWriter(LogBudget(1 << 30), linger_s=0)
+    writer.start()
+    source = Source()
+    log = SessionLog(Path(sys.argv[1]), session_id="s", epoch="e", rows=24, cols=80)
+
+    def on_logged(offset):
+        os.write(1, b"%d\\n" % offset)
+        source.head += 777
+        recording.wake()
+
+    recording = writer.follow(log, source, on_logged=on_logged, on_failed=print)
+    on_logged(0)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_reported_survives_a_kill(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ACKED_AND_KILLED, str(tmp_path / "s"), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    lines = [await process.stdout.readline() for _ in range(200)]
+    process.kill()
+    lines += (await process.stdout.read()).splitlines(keepends=True)
+    await process.wait()
+    reported = max(int(line) for line in lines if line.endswith(b"\n"))
+    log = SessionLog.recover(tmp_path / "s", session_id="s", epoch="e", rows=24, cols=80)
+    assert log.end >= reported
+    assert log.read(0, 1 << 30) == (0, bytes(n * 7 % 251 for n in range(log.end)))
 
 
 async def test_limits_hold_while_writing(writer: LogWriter, tmp_path: Path) -> None:
