@@ -365,8 +365,9 @@ class SessionLog:
         Raises:
             LogError: a file cannot be read.
         """
-        begin, data = read_output(self._extents(start), max(start, self.base), max_bytes)
-        return (begin, data) if data else (max(start, self._end), b"")
+        extents, base, end = self._extents(start)
+        begin, data = read_output(extents, max(start, base), max_bytes)
+        return (begin, data) if data else (max(start, end), b"")
 
     def records(self, start: int = 0) -> Iterator[Record]:
         """Read every record from the offset `start` on.
@@ -377,14 +378,16 @@ class SessionLog:
         Raises:
             LogError: a file cannot be read.
         """
-        return read_all(self._extents(start), max(start, self.base), self._end)
+        extents, base, end = self._extents(start)
+        return read_all(extents, max(start, base), end)
 
-    def _extents(self, offset: int) -> list[Extent]:
-        """Give the segments with output at `offset` or later."""
+    def _extents(self, offset: int) -> tuple[list[Extent], int, int]:
+        """Give the segments with output at `offset` or later, and base and end, all as of one moment."""
         with self._lock:
             firsts = [segment.header.first_offset for segment in self._segments]
             chosen = self._segments[max(0, bisect_right(firsts, offset) - 1) :]
-            return [Extent(segment, segment.size_bytes) for segment in chosen]
+            base = firsts[0] if firsts else self._end
+            return [Extent(segment, segment.size_bytes) for segment in chosen], base, self._end
 
 
 def _now_us() -> int:
