@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from agentrelay.errors import SessionOver
+from agentrelay.errors import LimitReached, SessionOver
 from agentrelay.hq.info import CursorInfo, ScreenInfo
 from agentrelay.hq.screen import Screen
 from agentrelay.hq.session import Session
@@ -75,7 +75,7 @@ class _Rendering:
             reply = await asyncio.to_thread(screen.feed, data, answer=answer)
             self.offset = start + len(data)
             if reply:
-                with contextlib.suppress(SessionOver):
+                with contextlib.suppress(SessionOver, LimitReached):
                     session.send_input(reply)
         self._resize(screen, (session.rows, session.cols))
         return screen

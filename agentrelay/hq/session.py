@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from agentrelay.errors import NotInControl, RunnerAway, SessionOver
+from agentrelay.errors import LimitReached, NotInControl, RunnerAway, SessionOver
 from agentrelay.fastpath import FREE, ByteRing
 from agentrelay.hq.info import SessionInfo
 from agentrelay.hq.input_queue import InputQueue
@@ -342,13 +342,13 @@ class Session:
     def on_gap(self, start: int, stop: int) -> None:
         """The runner no longer has the bytes `[start, stop)`: record it, show it, go on at `stop`."""
         ring = self.writable_ring()
-        self.head = stop
-        if self.recorder is not None and self.recorder.logged < start:
+        if self.acked < start:
             # The log writer is not done with this ring; it goes on to the next one by itself.
-            self.ring = None
-            self.writable_ring().keep = stop
+            self.ring = ByteRing(RING_BYTES, offset=stop)
+            self.ring.keep = stop
         else:
             ring.restart(stop)
+        self.head = stop
         if self.recorder is not None:
             self.recorder.gap(self, stop)
         for follower in list(self.followers):
@@ -492,8 +492,13 @@ class Session:
 
         Raises:
             SessionOver: the program has ended.
+            LimitReached: it has not read what came before.
         """
         self._need_running()
+        if self.input.full:
+            raise LimitReached(
+                f"the program has not read the last {self.input.taken - self.input.applied} bytes"
+            )
         self._take_input("api", data)
 
     def _take_input(self, who: str, data: bytes | memoryview) -> None:
@@ -512,6 +517,8 @@ class Session:
     def resume_input(self, applied: int) -> None:
         """Go on with the input behind what the runner has applied; say what had waited too long."""
         dropped_bytes = self.input.resume(applied, self._clock())
+        for follower in list(self.followers):
+            follower.on_input_applied()
         if dropped_bytes:
             message = f"{dropped_bytes} bytes of input had waited over 10 s for the runner and were dropped"
             for follower in list(self.followers):
