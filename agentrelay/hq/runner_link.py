@@ -34,13 +34,11 @@ from agentrelay.protocol.messages import (
     encode,
 )
 from agentrelay.protocol.messages import Stop as StopMessage
-from agentrelay.transport.endpoint import POLICY_VIOLATION, Endpoint
+from agentrelay.transport.endpoint import POLICY_VIOLATION, REPLACED, Endpoint
 
 log = logging.getLogger("agentrelay.hq")
 
 REGISTER_S = 10.0
-REPLACED = 4000
-"""Close code for a link whose runner has a newer one."""
 
 
 class LinkOwner(Protocol):

@@ -67,7 +67,7 @@ class Sockets:
             session = await self._registry.start_session(runner_id, message)
             viewer = Viewer(endpoint, session, self._metrics)
             if endpoint.open:
-                viewer.begin(message.session_id)
+                viewer.begin(ref=message.session_id, name=message.viewer)
             return viewer
 
         ViewerSocket(endpoint, first)

@@ -24,6 +24,8 @@ from agentrelay.protocol.messages import (
     Error,
     InputAck,
     Message,
+    Ping,
+    Pong,
     Replay,
     Resize,
     Resized,
@@ -36,7 +38,7 @@ from agentrelay.protocol.messages import (
     ViewerMessage,
     encode,
 )
-from agentrelay.transport.endpoint import INTERNAL_ERROR, Endpoint
+from agentrelay.transport.endpoint import INTERNAL_ERROR, REPLACED, Endpoint
 
 log = logging.getLogger("agentrelay.hq")
 
@@ -90,13 +92,15 @@ class Viewer:
 
     # Attaching
 
-    def begin(self, ref: str | None) -> None:
+    def begin(self, *, ref: str | None, name: str | None) -> None:
         """Follow a session that this viewer has just started, from its first byte, in control.
 
         Args:
             ref: what the viewer called the session, sent back as it is.
+            name: what the viewer calls itself.
         """
         session = self._session
+        self._key = name
         self.moved_s = self._loop.time()
         session.attach(self)
         session.take_control(self)
@@ -136,6 +140,7 @@ class Viewer:
             start = max(session.base, session.head - REPLAY_ALL_BYTES)
         if not self._endpoint.open:
             return
+        self._take_over(wish.viewer)
         session.attach(self)
         self._metrics.attaches += 1
         if (
@@ -156,6 +161,13 @@ class Viewer:
         self._attached = True
         self._settle_input()
         self.on_output()
+
+    def _take_over(self, name: str | None) -> None:
+        """End the connection that this viewer had before, whose break has not been noticed yet."""
+        for follower in list(self._session.followers):
+            if name is not None and isinstance(follower, Viewer) and follower._key == name:
+                follower._endpoint.close(REPLACED, "this viewer has a newer connection")
+                follower.detach()
 
     def _attached_message(self, kind: type[Attached], offset: int, replay: str, n_bytes: int) -> Attached:
         session = self._session
@@ -362,6 +374,8 @@ class Viewer:
                     session.take_control(self)
                 case Signal(name=name):
                     session.send_signal(name)
+                case Ping():
+                    self._say(Pong())
                 case _:
                     raise ProtocolError("bad_message", f"{message.type} has to be the first message")
         except RequestError as error:

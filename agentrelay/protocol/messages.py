@@ -31,6 +31,7 @@ Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 EnvName = Annotated[str, Meta(min_length=1, pattern=r"\A[^\x00=]*\Z")]
 Command = Annotated[list[Text], Meta(min_length=1)]
+ViewerName = Annotated[str, Meta(min_length=1, max_length=64)]
 SignalName = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"\A[A-Za-z0-9+]*\Z")]
 
 
@@ -56,6 +57,7 @@ class StartSession(Message):
     name: Name | None = None
     session_id: Annotated[str, Meta(max_length=1000)] | None = None
     recording: bool = True
+    viewer: ViewerName | None = None
 
 
 class Attach(Message, rename={"from_": "from"}):
@@ -66,7 +68,7 @@ class Attach(Message, rename={"from_": "from"}):
     epoch: str | None = None
     rows: Rows | None = None
     cols: Cols | None = None
-    viewer: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    viewer: ViewerName | None = None
 
 
 class Resize(Message):
@@ -95,6 +97,12 @@ class Signal(Message):
 
     type = "signal"
     name: SignalName
+
+
+class Ping(Message):
+    """Ask for a `pong`: a web page sees nothing of the WebSocket's own pings."""
+
+    type = "ping"
 
 
 # --- HQ to viewer ---------------------------------------------------------------------------------
@@ -172,6 +180,12 @@ class InputAck(Message):
 
     type = "input_ack"
     offset: int
+
+
+class Pong(Message):
+    """Answer to `ping`."""
+
+    type = "pong"
 
 
 class SessionEnded(Message):
@@ -354,9 +368,18 @@ class Forget(Message):
     session_id: str
 
 
-ViewerMessage = StartSession | Attach | Resize | Ack | TakeControl | Signal
+ViewerMessage = StartSession | Attach | Resize | Ack | TakeControl | Signal | Ping
 ViewerEvent = (
-    SessionStarted | Attached | Resync | Resized | Control | ViewerGap | InputAck | SessionEnded | Error
+    SessionStarted
+    | Attached
+    | Resync
+    | Resized
+    | Control
+    | ViewerGap
+    | InputAck
+    | Pong
+    | SessionEnded
+    | Error
 )
 RunnerMessage = Register | Started | StartNotDone | LinkGap | Exited | Error
 HqMessage = Registered | Start | StreamResize | StreamSignal | Stop | Forget | Error
@@ -368,11 +391,11 @@ def _table(*messages: type[Message]) -> _Table:
     return {message.type: message for message in messages}
 
 
-_FROM_VIEWER = _table(StartSession, Attach, Resize, Ack, TakeControl, Signal)
+_FROM_VIEWER = _table(StartSession, Attach, Resize, Ack, TakeControl, Signal, Ping)
 _FROM_RUNNER = _table(Register, Started, StartNotDone, LinkGap, Exited, Error)
 _FROM_HQ = _table(Registered, Start, StreamResize, StreamSignal, Stop, Forget, Error)
 _TO_VIEWER = _table(
-    SessionStarted, Attached, Resync, Resized, Control, ViewerGap, InputAck, SessionEnded, Error
+    SessionStarted, Attached, Resync, Resized, Control, ViewerGap, InputAck, Pong, SessionEnded, Error
 )
 
 

@@ -40,6 +40,9 @@ GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
+REPLACED = 4000
+"""The same runner or viewer has a newer connection."""
+
 
 _scratch = bytearray(2 * MAX_FAST_BYTES)
 """The receive buffer of every endpoint: the loop asks for a buffer, reads and hands it over without running

@@ -4,9 +4,9 @@ import { INPUT_WAIT_MS, InputQueue } from "./inputQueue";
 const bytes = (text: string) => new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>;
 const text = (frames: Uint8Array[]) => frames.map((frame) => new TextDecoder().decode(frame)).join("");
 
-function openQueue(taken: number | null = 0, counts = true): InputQueue {
+function openQueue(taken: number | null = 0): InputQueue {
   const queue = new InputQueue();
-  queue.receiveOpened(taken, 0, counts);
+  queue.receiveOpened(taken, 0);
   return queue;
 }
 
@@ -69,14 +69,6 @@ describe("InputQueue", () => {
     queue.add(bytes("ab"), 0);
     queue.receiveAck(501);
     expect(queue.waitingBytes).toBe(1);
-  });
-
-  it("takes sent for taken where HQ does not count", () => {
-    const queue = openQueue(null, false);
-    expect(text(queue.add(bytes("abc"), 0))).toBe("abc");
-    queue.receiveClosed(0);
-    queue.add(bytes("d"), 0);
-    expect(text(queue.receiveOpened(0, 1).frames)).toBe("d");
   });
 
   it("never sends again what was sent to an HQ that has forgotten its count", () => {

@@ -24,8 +24,6 @@ export class InputQueue {
   /** Input offset of the first byte in `#pieces`. */
   #base = 0;
   #open = false;
-  /** Whether HQ says what it has taken. Without that, sent is as good as taken. */
-  #acknowledged = false;
 
   /** Bytes that HQ has not taken, as far as is known. */
   get waitingBytes(): number {
@@ -44,10 +42,8 @@ export class InputQueue {
     for (let at = 0; at < bytes.length; at += MAX_FRAME_BYTES) {
       frames.push(bytes.subarray(at, at + MAX_FRAME_BYTES));
     }
-    if (!this.#open || this.#acknowledged) {
-      const sent = this.#open;
-      this.#pieces.push(...frames.map((frame) => ({ bytes: frame, waitingSinceMs: nowMs, sent })));
-    }
+    const sent = this.#open;
+    this.#pieces.push(...frames.map((frame) => ({ bytes: frame, waitingSinceMs: nowMs, sent })));
     return this.#open ? frames : [];
   }
 
@@ -56,24 +52,17 @@ export class InputQueue {
    *
    * @param taken how many bytes HQ has taken from this viewer so far; null where it does not know: then what
    *   was ever sent is not sent again, because it may have been taken.
-   * @param counts whether HQ acknowledges input from now on.
    * @returns the frames to send now, and how many bytes were dropped because they had waited too long.
    */
-  receiveOpened(
-    taken: number | null,
-    nowMs: number,
-    counts = true,
-  ): { frames: Bytes[]; droppedBytes: number } {
+  receiveOpened(taken: number | null, nowMs: number): { frames: Bytes[]; droppedBytes: number } {
     if (taken === null) this.#pieces = this.#pieces.filter((piece) => !piece.sent);
     else this.receiveAck(taken);
     const droppedBytes = this.dropExpired(nowMs);
     // What was dropped was never taken, so the next byte continues HQ's count and not ours.
     this.#base = taken ?? 0;
     this.#open = true;
-    this.#acknowledged = counts;
     for (const piece of this.#pieces) piece.sent = true;
     const frames = this.#pieces.map((piece) => piece.bytes);
-    if (!this.#acknowledged) this.#pieces = [];
     return { frames, droppedBytes };
   }
 

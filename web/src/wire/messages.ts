@@ -20,6 +20,7 @@ export interface StartSession {
   cols?: number;
   name?: string;
   recording?: boolean;
+  viewer?: string;
 }
 
 export interface Attach {

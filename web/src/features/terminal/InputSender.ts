@@ -59,12 +59,12 @@ export class InputSender {
     this.#watchExpiry();
   }
 
-  /** A connection takes input. For `taken` and `counts` see `InputQueue.receiveOpened`. */
-  open(taken: number | null, counts: boolean): void {
+  /** A connection takes input. For `taken` see `InputQueue.receiveOpened`. */
+  open(taken: number | null): void {
     if (this.#owner.control === "other" && this.#queue.clear() > 0) {
       this.#owner.notify("Another viewer took control, so what you typed meanwhile was not sent.");
     }
-    const { frames, droppedBytes } = this.#queue.receiveOpened(taken, this.#clock.now(), counts);
+    const { frames, droppedBytes } = this.#queue.receiveOpened(taken, this.#clock.now());
     this.#cancelExpiry();
     this.#notifyDropped(droppedBytes);
     this.#droppedBytes = 0;

@@ -89,7 +89,7 @@ describe("starting", () => {
     const socket = open(startTarget);
     socket.onopen = null;
     expect(socket.url).toBe("ws://hq/ws/terminal/mac");
-    expect(socket.said("start_session")).toEqual([{ command: ["bash"], name: "build" }]);
+    expect(socket.said("start_session")).toEqual([{ command: ["bash"], name: "build", viewer: VIEWER }]);
     expect(session.state.phase.name).toBe("starting");
     socket.receive("session_started", started);
     socket.receiveBytes("$ ");

@@ -237,7 +237,7 @@ export class TerminalSession {
     this.#liveness.receiveOpened(this.#clock.now());
     this.#checkLiveness();
     if (this.#target.kind === "start") {
-      this.#send({ type: "start_session", payload: { ...this.#target.request, ...size } });
+      this.#send({ type: "start_session", payload: { ...this.#target.request, ...size, viewer } });
       return;
     }
     const { epoch, resumeFrom } = this.#output;
@@ -390,8 +390,7 @@ export class TerminalSession {
       phase: { name: "live" },
     });
     this.#writer.open(0);
-    // HQ counts the input of viewers that name themselves, which only `attach` can do.
-    this.#input.open(null, false);
+    this.#input.open(0);
     this.#size.open({ rows, cols });
     this.#size.apply();
   }
@@ -412,7 +411,7 @@ export class TerminalSession {
     });
     // A terminal that goes on in control keeps its own size, which it is about to send anyway.
     this.#writer.perform(control && !fresh ? steps.filter(({ step }) => step !== "resize") : steps);
-    if (first) this.#input.open(input, true);
+    if (first) this.#input.open(input);
     // With a replay, the end of the replay does it.
     if (replay.bytes === 0) this.#writer.whenParsed(() => this.#size.apply());
   }
