@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shlex
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -57,6 +58,10 @@ class Runner:
 
     def describe(self) -> RunnerInfo:
         """Give what the outside may know of it."""
+        return self.describe_with(self._registry.live_sessions()[self.row.runner_id])
+
+    def describe_with(self, sessions: int) -> RunnerInfo:
+        """As `describe`, for who has counted its sessions already."""
         row = self.row
         return RunnerInfo(
             runner_id=row.runner_id,
@@ -68,10 +73,7 @@ class Runner:
             connected_at=self.connected_at,
             last_seen_at=row.last_seen_at,
             presets=row.presets,
-            sessions=sum(
-                session.runner_id == row.runner_id and not session.over
-                for session in self._registry.sessions.values()
-            ),
+            sessions=sessions,
         )
 
 
@@ -173,7 +175,12 @@ class Registry:
 
     def describe_runners(self) -> list[RunnerInfo]:
         """Give what the outside may know of all runners."""
-        return [runner.describe() for runner in self.runners.values()]
+        sessions = self.live_sessions()
+        return [runner.describe_with(sessions[runner_id]) for runner_id, runner in self.runners.items()]
+
+    def live_sessions(self) -> Counter[str]:
+        """Count the sessions that are not over, by runner id."""
+        return Counter(session.runner_id for session in self.sessions.values() if not session.over)
 
     def describe_sessions(self) -> list[SessionInfo]:
         """Give what the outside may know of all sessions, oldest first."""

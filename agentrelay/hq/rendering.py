@@ -12,13 +12,15 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from agentrelay.errors import LimitReached, SessionOver
 from agentrelay.hq.info import CursorInfo, ScreenInfo
-from agentrelay.hq.screen import Screen
 from agentrelay.hq.session import Session
+
+if TYPE_CHECKING:
+    from agentrelay.hq.screen import Screen
 
 CHUNK_BYTES = 1 << 20
 """How much is read and fed at once: 10 ms of work."""
@@ -59,7 +61,7 @@ class _Rendering:
         self._size = (session.rows, session.cols)
         self._screen: Screen | None = None
 
-    async def catch_up(self, session: Session) -> Screen:
+    async def catch_up(self, session: Session) -> "Screen":
         """Feed what is new up to now, answer what is to be answered, and give the screen."""
         head = session.head
         screen = self._screen
@@ -93,17 +95,17 @@ class _Rendering:
             stops.append(self.answer_from)
         return min(stops)
 
-    def _resize(self, screen: Screen, size: tuple[int, int]) -> None:
+    def _resize(self, screen: "Screen", size: tuple[int, int]) -> None:
         if size != self._size:
             self._size = size
             screen.resize(rows=size[0], cols=size[1])
 
-    async def _begin(self, session: Session) -> Screen:
+    async def _begin(self, session: Session) -> "Screen":
         """Make a screen that starts a little before now, in the modes that are in force there."""
         if self._screen is not None:
             self._screen.close()
         self._size = next(((rows, cols) for _, rows, cols in session.sizes), (session.rows, session.cols))
-        screen = Screen(rows=self._size[0], cols=self._size[1])
+        screen = await asyncio.to_thread(_new_screen, *self._size)
         start = max(session.base, session.head - FROM_BYTES)
         self.offset = start
         if start > session.base:
@@ -120,6 +122,19 @@ class _Rendering:
             offset, data = await session.read_output(start, CHUNK_BYTES)
             self.offset = offset + data.find(b"\n") + 1
         return screen
+
+
+def _new_screen(rows: int, cols: int) -> "Screen":
+    # Imported when needed: the library takes half a second, which a restart of HQ need not wait for.
+    from agentrelay.hq.screen import Screen
+
+    return Screen(rows=rows, cols=cols)
+
+
+async def prepare() -> None:
+    """Load what rendering needs, off the loop's thread, so that the first viewer does not wait for it."""
+    screen = await asyncio.to_thread(_new_screen, 24, 80)
+    screen.close()
 
 
 def _modes_after(modes: dict[bytes, bytes], data: bytes) -> dict[bytes, bytes]:

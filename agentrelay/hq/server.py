@@ -14,6 +14,7 @@ import uvloop
 
 import agentrelay
 from agentrelay.errors import ConfigError
+from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive
 from agentrelay.hq.auth import Auth
 from agentrelay.hq.config import HqConfig, login_link
@@ -108,11 +109,13 @@ class _Server(uvicorn.Server):
         for warning in hq.config.warnings():
             log.warning("%s", warning)
         serving = loop.create_task(self.serve(sockets))
+        preparing = loop.create_task(rendering.prepare())
         data_dir.announce(url)
         log.info("HQ %s serves %s, data in %s", agentrelay.__version__, url, data_dir.path)
         if sys.stdout.isatty():
             await _print_login_link(hq, url)
         await serving
+        await preparing
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
