@@ -62,12 +62,10 @@ bin/hq bin/runner: | $(VENV)/.package
 	@mkdir -p bin
 	@ln -sf ../$(VENV)/bin/agentrelay-$(@F) $@
 
-# Not `npm ci`: it fails where a registry lacks a package for another platform, which no lockfile can then name.
-# With --no-save nothing is changed, and what the lockfile names is installed as it says.
 web/node_modules/.package-lock.json: web/package-lock.json
 	@scripts/require.sh node
 	@echo "== installing web packages"
-	@cd web && npm install --no-save --no-audit --no-fund --loglevel=error
+	@cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(UI): $(WEB_SOURCES) web/node_modules/.package-lock.json

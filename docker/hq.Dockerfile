@@ -8,7 +8,7 @@ FROM ${NODE_IMAGE} AS web
 WORKDIR /src
 COPY web web
 COPY agentrelay/hq agentrelay/hq
-RUN test -f agentrelay/hq/ui/index.html || (cd web && npm install --no-save --no-audit --no-fund && npm run build)
+RUN test -f agentrelay/hq/ui/index.html || (cd web && npm ci --no-audit --no-fund && npm run build)
 
 FROM ${BASE_IMAGE} AS build
 RUN apt-get update \
