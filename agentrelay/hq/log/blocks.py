@@ -1,5 +1,6 @@
 """How records are laid into blocks: bytes to write for records to append, no I/O."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from agentrelay.hq.log.format import (
@@ -37,9 +38,27 @@ class Layout:
         self.block_offsets: list[int] = []
         self._rows, self._cols = rows, cols
 
-    def add_output(self, data: bytes | memoryview, time_us: int) -> None:
-        """Lay out output, in as many records as the blocks ask for; `data` must stay until it is written."""
+    def add_output(
+        self, data: bytes | memoryview, time_us: int, arrivals: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        """Lay out output, in as many records as times and blocks ask for.
+
+        Args:
+            data: the output; must stay until it is written.
+            time_us: when it arrived.
+            arrivals: from which offset on it arrived later, and when, in order.
+        """
         data = memoryview(data)
+        first = self.offset
+        for start, later_us in arrivals:
+            done = self.offset - first
+            if self.offset < start < first + len(data):
+                self._add_run(data[done : start - first], time_us)
+            if start <= self.offset:
+                time_us = later_us
+        self._add_run(data[self.offset - first :], time_us)
+
+    def _add_run(self, data: memoryview, time_us: int) -> None:
         while data:
             room = self._room(RECORD_HEADER_BYTES + min(len(data), LEAST_OUTPUT_BYTES), time_us)
             piece = data[: room - RECORD_HEADER_BYTES]

@@ -27,6 +27,10 @@ MAX_INPUT_BYTES: Final = 64 * 1024
 """A longer paste is recorded in pieces: a record has to fit in a block."""
 
 
+ARRIVAL_US: Final = 20_000
+"""How exactly a record tells when output arrived: as a film of 50 pictures a second would."""
+
+
 class Source(Protocol):
     """Where output is until it is written: a `ByteRing`.
 
@@ -101,11 +105,14 @@ class Recording:
         self._on_logged = on_logged
         self._on_failed = on_failed
         self._queued = False
+        self._seen = log.end
         self._arrived_us = 0
+        self._arrivals: deque[tuple[int, int]] = deque()
         self._events: deque[Event] = deque()
         # The writer thread's from here on.
         self._reading = source
         self._cursor = log.end
+        self._time_us = 0
         self._stopped = False  # failed, closed or ended: nothing is written any more
 
     # For the loop thread
@@ -114,8 +121,13 @@ class Recording:
         """Say that the source has new output; cheap, and may be said too often."""
         if self.failed is not None:
             return
+        head, now_us = self._source.head, _now_us()
+        if now_us - self._arrived_us >= ARRIVAL_US:
+            self._arrived_us = now_us
+            self._arrivals.append((self._seen, now_us))
+        self._seen = head
         self._enqueue()
-        if self._source.head - self.logged >= HURRY_BYTES:
+        if head - self.logged >= HURRY_BYTES:
             self._writer.hurry()
 
     def resized(self, *, rows: int, cols: int) -> None:
@@ -182,7 +194,6 @@ class Recording:
 
     def _enqueue(self) -> None:
         if not self._queued:
-            self._arrived_us = _now_us()
             self._queued = True
             self._writer.enqueue(self)
 
@@ -237,10 +248,18 @@ class Recording:
             end = min(stop, self._cursor + room)
             if end <= self._cursor:
                 return stop > self._cursor
+            arrivals = self._arrivals_before(end)
             with self._reading.view(self._cursor, end) as view:
-                self.log.append_output(self._cursor, view, time_us=self._arrived_us)
+                self.log.append_output(self._cursor, view, time_us=self._time_us, arrivals=arrivals)
+            self._time_us = arrivals[-1][1] if arrivals else self._time_us
             room -= end - self._cursor
             self._cursor = end
+
+    def _arrivals_before(self, end: int) -> list[tuple[int, int]]:
+        arrivals = []
+        while self._arrivals and self._arrivals[0][0] < end:
+            arrivals.append(self._arrivals.popleft())
+        return arrivals
 
     def _handle(self, event: Event, done: list[asyncio.Future[None]]) -> None:
         if event.done is not None:

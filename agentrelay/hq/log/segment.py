@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agentrelay.hq.log.format import (
     BLOCK_BYTES,
@@ -29,6 +29,9 @@ from agentrelay.hq.log.format import (
     decode_segment_header,
     encode_segment_header,
 )
+
+MAX_PARTS: Final = 1024
+"""What Linux takes in one writev (IOV_MAX)."""
 
 _NAME = re.compile(r"(\d{20})-(\d{8})\.seg")
 
@@ -228,9 +231,9 @@ def write_all(fd: int, parts: Sequence[bytes | memoryview]) -> None:
     Raises:
         OSError: as writev(2); part of the bytes may have been written then.
     """
-    written = os.writev(fd, parts)
+    written = os.writev(fd, parts[:MAX_PARTS])
     total = sum(len(part) for part in parts)
-    while written < total:  # a signal or a full disk: the next call says which
+    while written < total:  # many parts, a signal or a full disk: the next call says which
         rest = []
         skip = written
         for part in parts:
@@ -239,7 +242,7 @@ def write_all(fd: int, parts: Sequence[bytes | memoryview]) -> None:
             skip = max(0, skip - len(part))
         parts = rest
         total -= written
-        written = os.writev(fd, parts)
+        written = os.writev(fd, parts[:MAX_PARTS])
 
 
 def sync_directory(directory: Path) -> None:

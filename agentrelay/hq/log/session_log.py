@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -45,7 +45,7 @@ class LogLimits:
     """How much is kept of one session.
 
     Attributes:
-        keep_bytes: output that is never deleted; older segments are, as soon as this much is behind them.
+        keep_bytes: output that is never deleted; older segments are, once this much is behind them.
         segment_bytes: size at which a new segment is begun.
     """
 
@@ -129,8 +129,6 @@ class SessionLog:
             log._output_bytes = tail.output_bytes
         return log
 
-    # What is there
-
     @property
     def base(self) -> int:
         """Offset of the oldest byte that can be read; `end` where there is none."""
@@ -170,13 +168,21 @@ class SessionLog:
 
     # Appending: one thread
 
-    def append_output(self, offset: int, data: bytes | memoryview, *, time_us: int | None = None) -> None:
+    def append_output(
+        self,
+        offset: int,
+        data: bytes | memoryview,
+        *,
+        time_us: int | None = None,
+        arrivals: Sequence[tuple[int, int]] = (),
+    ) -> None:
         """Append output bytes; `data` is only read during the call.
 
         Args:
             offset: of the first byte; must be `end`.
             data: at most 1 MiB.
             time_us: when they arrived, in unix microseconds; now if None.
+            arrivals: from which offset on they arrived later, and when, in order; outside of `data` ignored.
 
         Raises:
             LogError: the disk refuses, or the log is over or elsewhere. The log stays readable.
@@ -185,7 +191,7 @@ class SessionLog:
             raise LogError(f"the log ends at {self._end}: {len(data)} bytes at {offset} cannot follow")
         segment = self._segment_for(len(data))
         layout = self._layout(segment)
-        layout.add_output(data, _now_us() if time_us is None else time_us)
+        layout.add_output(data, _now_us() if time_us is None else time_us, arrivals)
         self._write(segment, layout)
 
     def append(self, record: Resize | Input | Gap | End) -> None:
@@ -285,7 +291,7 @@ class SessionLog:
         )
 
     def close_file(self) -> None:
-        """Give the file descriptor back; the next append opens the file again."""
+        """Close the file; the next append opens it again."""
         if self._append_fd >= 0:
             os.close(self._append_fd)
             self._append_fd = -1
@@ -370,10 +376,9 @@ class SessionLog:
         return (begin, data) if data else (max(start, end), b"")
 
     def records(self, start: int = 0) -> Iterator[Record]:
-        """Read every record from the offset `start` on.
+        """Read every record from the offset `start` on; spans that are missing or damaged come as GAP.
 
-        The first is a RESIZE that gives the size in force there; spans that are missing or damaged come as
-        GAP.
+        The first is a RESIZE that gives the size in force there.
 
         Raises:
             LogError: a file cannot be read.

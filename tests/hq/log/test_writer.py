@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agentrelay.hq.log import recording
 from agentrelay.hq.log.budget import LogBudget
 from agentrelay.hq.log.format import End, Gap, Input, Output, Resize
 from agentrelay.hq.log.recording import HURRY_BYTES, Recording, Source
@@ -199,6 +200,45 @@ async def test_small_output_is_gathered(tmp_path: Path) -> None:
         session.output(b"token ")
     await session.recording.flush()
     assert len(list(session.log.records())) == 2
+    await writer.close()
+
+
+async def test_what_is_gathered_keeps_its_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_us = 1_000_000
+    monkeypatch.setattr(recording, "_now_us", lambda: now_us)
+    writer = LogWriter(LogBudget(1 << 30), linger_s=60)
+    writer.start()
+    session = Followed(writer, tmp_path / "s")
+    for n in range(8):
+        session.output(b"%d" % n)
+        now_us += 6_000
+    session.recording.resized(rows=30, cols=90)
+    now_us += 100_000
+    session.output(b"after a pause")
+    await session.recording.flush()
+    assert list(session.log.records())[1:] == [
+        Output(0, 1_000_000, b"0123"),
+        Output(4, 1_024_000, b"4567"),
+        Resize(8, 1_048_000, 30, 90),
+        Output(8, 1_148_000, b"after a pause"),
+    ]
+    await writer.close()
+
+
+async def test_very_many_arrivals_are_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_us = 0
+    monkeypatch.setattr(recording, "_now_us", lambda: now_us)
+    writer = LogWriter(LogBudget(1 << 30), linger_s=60)
+    writer.start()
+    session = Followed(writer, tmp_path / "s")
+    for _ in range(3000):
+        now_us += recording.ARRIVAL_US
+        session.output(b"x")
+    await session.recording.flush()
+    assert session.records() == [(0, b"x" * 3000)]
+    assert len(list(session.log.records())) == 1 + 3000
     await writer.close()
 
 
@@ -396,6 +436,7 @@ async def test_reading_goes_on_while_it_is_written_and_trimmed(writer: LogWriter
 ACKED_AND_KILLED = """
 import asyncio, os, sys
 from pathlib import Path
+from agentrelay.hq.log import recording
 from agentrelay.hq.log.budget import LogBudget
 from agentrelay.hq.log.session_log import SessionLog
 from agentrelay.hq.log.writer import LogWriter
