@@ -38,6 +38,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
 ENV_NAMES = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0="), min_size=1, max_size=20
 )
+VIEWERS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
 IDS = st.text(st.sampled_from("0123456789abcdefXYZ_-"), min_size=1, max_size=64)
 SIZES = st.integers(1, 1000)
 OFFSETS = st.integers(0, 2**62)
@@ -62,7 +63,7 @@ ATTACHED: dict[str, Any] = {
     "cols": SIZES,
     "control": st.booleans(),
     "viewer": TEXT,
-    "input": OFFSETS,
+    "input": st.none() | OFFSETS,
     "recording": st.booleans(),
     "replay": REPLAYS,
 }
@@ -94,6 +95,7 @@ SAID: dict[str, list[st.SearchStrategy[Any]]] = {
             name=st.none() | NAMES,
             session_id=st.none() | TEXT,
             recording=st.booleans(),
+            viewer=VIEWERS,
         ),
         st.builds(
             m.Attach,
@@ -101,12 +103,13 @@ SAID: dict[str, list[st.SearchStrategy[Any]]] = {
             epoch=st.none() | TEXT,
             rows=st.none() | SIZES,
             cols=st.none() | SIZES,
-            viewer=st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64),
+            viewer=VIEWERS,
         ),
         st.builds(m.Resize, rows=SIZES, cols=SIZES),
         st.builds(m.Ack, offset=OFFSETS),
         st.just(m.TakeControl()),
         st.builds(m.Signal, name=SIGNALS),
+        st.just(m.Ping()),
     ],
     "runner": [
         st.builds(
@@ -185,6 +188,7 @@ SAID: dict[str, list[st.SearchStrategy[Any]]] = {
         st.builds(m.Control, viewer=st.none() | TEXT, you=st.booleans()),
         st.builds(m.ViewerGap, from_=OFFSETS, to=OFFSETS),
         st.builds(m.InputAck, offset=OFFSETS),
+        st.just(m.Pong()),
         st.builds(
             m.SessionEnded,
             session_id=IDS,
