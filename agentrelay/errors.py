@@ -71,6 +71,12 @@ class LimitReached(RequestError):
     code = "limit_reached"
 
 
+class NotRecorded(RequestError):
+    """The session was started without recording, so there is no log of it."""
+
+    code = "not_recorded"
+
+
 class NotInControl(RequestError):
     """Another viewer controls the session."""
 

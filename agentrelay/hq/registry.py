@@ -5,19 +5,20 @@ import logging
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
 
-from agentrelay.errors import RunnerAway, StartFailed, UnknownRunner, UnknownSession
+from agentrelay.errors import NotRecorded, RunnerAway, StartFailed, UnknownRunner, UnknownSession
 from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive, LogRecorder
 from agentrelay.hq.events import EventHub
 from agentrelay.hq.info import RunnerInfo, SessionInfo
 from agentrelay.hq.input_queue import InputQueue
+from agentrelay.hq.log.export import asciicast
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import Session, State
 from agentrelay.hq.store import RunnerRow, SessionRow, Store
@@ -266,6 +267,18 @@ class Registry:
         if isinstance(session.recorder, LogRecorder):
             self._archive.delete(session.recorder)
         return "deleted"
+
+    def export_session(self, session_id: str, version: Literal[2, 3]) -> Iterator[bytes]:
+        """Give a session's recording as an asciicast, line by line; each line may wait for the disk.
+
+        Raises:
+            UnknownSession: there is none of this id.
+            NotRecorded: it was started without recording.
+        """
+        session = self.session(session_id)
+        if not isinstance(session.recorder, LogRecorder):
+            raise NotRecorded("the session was started without recording")
+        return asciicast(session.recorder.log.records(), version=version, title=session.name)
 
     def _remove(self, session: Session) -> None:
         del self.sessions[session.session_id]

@@ -4,8 +4,8 @@ Protocols, so that the data plane does not know HTTP, HTTP does not import the d
 neither sockets nor runners. `agentrelay.hq.server.Hq` is the real one.
 """
 
-from collections.abc import Iterable, Sized
-from typing import Annotated, Any, Protocol
+from collections.abc import Iterable, Iterator, Sized
+from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Depends, Request
 
@@ -68,6 +68,9 @@ class RegistryPart(Protocol):
 
     async def start_session(self, runner_id: str, wish: StartSession) -> SessionPart:
         """Start a session and wait until its program runs; raises a `RequestError`."""
+
+    def export_session(self, session_id: str, version: Literal[2, 3]) -> Iterator[bytes]:
+        """Give a session's recording as an asciicast; raises `UnknownSession`, `NotRecorded`."""
 
     def delete_session(self, session_id: str) -> str:
         """End a session ("stopping") or remove an ended one ("deleted")."""

@@ -2,11 +2,12 @@
 
 import base64
 import signal
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from agentrelay.hq.http.body import read_json
 from agentrelay.hq.http.openapi import JSON, gives, takes
@@ -18,12 +19,16 @@ from agentrelay.protocol.messages import MAX_TEXT_BYTES, Cols, Name, Rows, Signa
 MAX_OUTPUT_BYTES = 4 << 20
 """Most that one answer of `/output` holds: it is in memory as a whole."""
 
+PIECE_BYTES = 256 << 10
+"""How much of a recording is sent at once."""
+
 MAX_START_BYTES = MAX_TEXT_BYTES - 4_096
 """A start has to fit into one control message of the link, with room for what HQ adds."""
 
 # Those of this machine and the two that only BSD and macOS have: the runner may be one of them.
 _SIGNALS = {name.removeprefix("SIG") for name in signal.Signals.__members__} | {"INFO", "EMT"}
 _RAW = "application/octet-stream"
+_CAST = "application/x-asciicast"
 _OFFSET_HEADER = "X-AgentRelay-Offset"
 
 Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
@@ -66,6 +71,17 @@ class Stopping(msgspec.Struct, frozen=True, kw_only=True):
 
 def _json(answer: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(answer), status, headers, JSON)
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Join lines: each piece is a trip to another thread and back."""
+    piece = bytearray()
+    for line in lines:
+        piece += line
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
 
 
 @router.get("", summary="List sessions", responses=gives(200, "All sessions.", SessionList))
@@ -239,3 +255,19 @@ def _input_bytes(wish: Input) -> bytes:
         return base64.b64decode(wish.data_base64 or "", validate=True)
     except ValueError as error:
         raise HttpProblem(422, f"`data_base64` is not base64: {error}.", code="bad_parameter") from None
+
+
+@router.get(
+    "/{session_id}/recording",
+    summary="Export a session's recording",
+    responses=gives(200, "The recording, as asciinema plays it.", _CAST, problems="404 409 422"),
+)
+async def get_recording(
+    session_id: str,
+    hq: Hq,
+    format: Annotated[Literal["asciicast-v3", "asciicast-v2"], Query()] = "asciicast-v3",
+) -> Response:
+    """Export what is in the output log as an asciicast, with the times and sizes it had."""
+    lines = hq.registry.export_session(session_id, 3 if format == "asciicast-v3" else 2)
+    name = f'attachment; filename="{session_id}.cast"'
+    return StreamingResponse(_pieces(lines), headers={"Content-Disposition": name}, media_type=_CAST)

@@ -1,7 +1,7 @@
 """An app without sockets, runners or a clock that moves by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
-from agentrelay.errors import UnknownRunner, UnknownSession
+from agentrelay.errors import NotRecorded, UnknownRunner, UnknownSession
 from agentrelay.hq.auth import Auth
 from agentrelay.hq.config import HqConfig
 from agentrelay.hq.events import EventHub
@@ -146,6 +146,12 @@ class FakeRegistry:
         session = make_session("1" * 32, runner_id=runner_id, rows=wish.rows, cols=wish.cols)
         self.known_sessions["1" * 32] = session
         return session
+
+    def export_session(self, session_id: str, version: int) -> Iterator[bytes]:
+        session = self.session(session_id)
+        if not session.info.recording:
+            raise NotRecorded("the session was started without recording")
+        return iter([b'{"version":%d}\n' % version, b'[0.0,"o","x"]\n'])
 
     def delete_session(self, session_id: str) -> str:
         if self.session(session_id).info.state == "ended":

@@ -136,9 +136,7 @@ async def test_nobody_gets_to_send_a_large_body_to_the_login(asgi: Asgi) -> None
     assert (asgi.status, asgi.received) == (413, 5)
 
 
-async def test_nobody_gets_to_send_a_body_for_ever(
-    app: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nobody_gets_to_send_a_body_for_ever(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "OPEN_BODY_S", 0.01)
 
     async def drip() -> AsyncIterator[bytes]:

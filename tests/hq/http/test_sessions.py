@@ -3,6 +3,7 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -456,12 +457,23 @@ async def test_one_answer_holds_a_bounded_amount_of_output(
         "from=%F0%9F%92%A9",
     ],
 )
-async def test_a_wrong_offset_is_refused(
-    admin: httpx.AsyncClient, session: FakeSession, query: str
-) -> None:
+async def test_a_wrong_offset_is_refused(admin: httpx.AsyncClient, session: FakeSession, query: str) -> None:
     answer = await admin.get(f"{PATH}/output?{query}")
     assert (answer.status_code, problem_of(answer)["code"]) == (422, "bad_parameter")
     assert session.calls == []
+
+
+async def test_a_recording_is_given_as_an_asciicast(admin: httpx.AsyncClient, session: FakeSession) -> None:
+    answer = await admin.get(PATH + "/recording")
+    assert answer.content == b'{"version":3}\n[0.0,"o","x"]\n'
+    assert answer.headers["content-type"] == "application/x-asciicast"
+    assert "attachment" in answer.headers["content-disposition"]
+    assert (await admin.get(PATH + "/recording?format=asciicast-v2")).content.startswith(b'{"version":2}')
+    assert (await admin.get(PATH + "/recording?format=gif")).status_code == 422
+
+    session.info = msgspec.structs.replace(session.info, recording=False)
+    refused = await admin.get(PATH + "/recording")
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_recorded")
 
 
 async def test_the_screen_is_given_as_json_and_as_text(admin: httpx.AsyncClient) -> None:

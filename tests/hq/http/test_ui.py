@@ -78,9 +78,10 @@ async def test_a_file_is_served_as_what_it_is(
 async def test_a_packed_file_is_served_to_who_can_unpack_it(
     app: FastAPI, accepted: str, encoding: str | None
 ) -> None:
-    async with client_of(app) as client, client.stream(
-        "GET", "/assets/index-Ab12.js", headers={"accept-encoding": accepted}
-    ) as answer:
+    async with (
+        client_of(app) as client,
+        client.stream("GET", "/assets/index-Ab12.js", headers={"accept-encoding": accepted}) as answer,
+    ):
         raw = b"".join([chunk async for chunk in answer.aiter_raw()])
         assert answer.headers.get("content-encoding") == encoding
         assert answer.headers["vary"] == "accept-encoding"
@@ -120,9 +121,7 @@ async def test_what_the_browser_has_is_not_sent_again(nobody: httpx.AsyncClient)
         "/secret.txt%00",
     ],
 )
-async def test_nothing_else_is_served(
-    nobody: httpx.AsyncClient, admin: httpx.AsyncClient, path: str
-) -> None:
+async def test_nothing_else_is_served(nobody: httpx.AsyncClient, admin: httpx.AsyncClient, path: str) -> None:
     assert (await nobody.get(path)).status_code == 401
     answer = await admin.get(path)
     assert answer.status_code == 404
