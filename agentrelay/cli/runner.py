@@ -93,7 +93,7 @@ def _run(hq_url: str, runner_id: str, token: str) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
     presets = load_presets(user_file())
     directory = open_runner_directory(runner_id)
-    assert directory is not None  # noqa: S101 - for the type checker: it was made
+    assert directory is not None
     if take_lock(directory, RUNNER_LOCK) is None:
         pid = lock_holder(directory, RUNNER_LOCK)
         advice = "end it, or choose another --runner-id"

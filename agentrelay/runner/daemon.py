@@ -106,7 +106,8 @@ class Daemon:
 
     async def _hang_up(self) -> None:
         if self._link is not None and not self._link.closed.done():
-            self._link.close()
+            fate = "with its sessions" if self._end_sessions else "and its sessions go on"
+            self._link.close(f"the runner ends {fate}")
             await asyncio.wait((self._link.closed,), timeout=CLOSE_S)
         running = sum(not session.over for session in self._sessions.held.values())
         if running and not self._end_sessions:

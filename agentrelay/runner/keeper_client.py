@@ -347,7 +347,7 @@ async def start_keeper(
     loop = asyncio.get_running_loop()
     process = _start_process(directory, runner_id, environ)
     stdout = process.stdout
-    assert stdout is not None  # noqa: S101 - for the type checker: it was asked for
+    assert stdout is not None
     spoke: asyncio.Future[bytes] = loop.create_future()
 
     def read() -> None:

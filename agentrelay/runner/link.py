@@ -129,9 +129,9 @@ class Link:
             session.hold_everything()
         endpoint.send_text(registration(self._runner_id, self._presets, self._sessions.held.values()))
 
-    def close(self) -> None:
+    def close(self, reason: str) -> None:
         """Close because this process ends."""
-        self._endpoint.close(GOING_AWAY, "the runner ends; its sessions go on")
+        self._endpoint.close(GOING_AWAY, reason)
 
     # --- sending ----------------------------------------------------------------------------------
 
