@@ -358,7 +358,14 @@ class Session:
         """The log has the output before `offset`."""
         if self.ring is not None:
             self.ring.keep = offset
+            for follower in list(self.followers):
+                if follower.position < self.ring.base:
+                    follower.on_output()  # behind a gap the ring goes on before the log has come to it
         self.regulate()
+
+    def is_logging(self, offset: int) -> bool:
+        """Tell whether the byte at `offset`, no longer in memory, is on its way into the log."""
+        return self.recording and self.recorder is not None and self.recorder.logged <= offset
 
     def on_recording_failed(self, reason: str) -> None:
         """The log can take no more: go on in memory, and say so."""
@@ -367,6 +374,7 @@ class Session:
             self.ring.keep = FREE
         for follower in list(self.followers):
             follower.on_trouble("internal", f"recording stopped: {reason}")
+            follower.on_output()
         self._changed(self)
         self.regulate()
 

@@ -154,10 +154,13 @@ class Viewer:
             self._restart(Attached, snapshot.offset, snapshot.data)
             return
         assert start is not None
-        self._cursor = start
-        self._promised = max(start, session.head)
+        # What the log has deleted is no part of the replay.
+        self._cursor = first = max(start, min(session.base, session.head))
+        self._promised = max(first, session.head)
         self.moved_s = self._loop.time()
-        self._say(self._attached_message(Attached, self._promised, "log", self._promised - start))
+        self._say(self._attached_message(Attached, self._promised, "log", self._promised - first))
+        if start < first:
+            self._say(ViewerGap(from_=start, to=first))
         self._attached = True
         self._settle_input()
         self.on_output()
@@ -231,7 +234,8 @@ class Viewer:
             if self._cursor >= stop:
                 break
             if self._cursor < session.ring_base:
-                self._fetch()
+                if not session.is_logging(self._cursor):
+                    self._fetch(stop)
                 break
             self._write(self._cursor, min(stop, self._cursor + FRAME_BYTES))
         if self._acked is None and self._cursor != moved_from:
@@ -258,11 +262,11 @@ class Viewer:
             with ring.view(start, stop) as payload:
                 self._endpoint.send_rest((header + bytes(payload))[written:])
 
-    def _fetch(self) -> None:
-        """Get what is no longer in memory from the log, or give up on it for a snapshot."""
+    def _fetch(self, stop: int) -> None:
+        """Get what is no longer in memory from the log, before `stop`, or give up on it for a snapshot."""
         behind_bytes = self._session.head - self._cursor
         too_far = self._cursor >= self._promised and behind_bytes > FELL_BEHIND_BYTES
-        self._fetching = self._loop.create_task(self._resync() if too_far else self._fetch_from_log())
+        self._fetching = self._loop.create_task(self._resync() if too_far else self._fetch_from_log(stop))
         self._fetching.add_done_callback(self._fetched)
 
     def _fetched(self, task: "asyncio.Task[None]") -> None:
@@ -277,25 +281,23 @@ class Viewer:
             return
         self.on_output()
 
-    async def _fetch_from_log(self) -> None:
+    async def _fetch_from_log(self, stop: int) -> None:
         recorder = self._session.recorder
-        if recorder is None:
-            # Memory only: what the ring has overwritten is gone.
-            self._gaps.insert(0, (self._cursor, self._session.ring_base))
-            return
-        try:
-            offset, data = await recorder.read(self._cursor, FRAME_BYTES)
-        except LogError as error:
-            log.warning("%s", error)
-            offset, data = self._session.ring_base, b""
+        offset, data = self._cursor, b""
+        if recorder is not None:
+            try:
+                offset, data = await recorder.read(self._cursor, min(FRAME_BYTES, stop - self._cursor))
+            except LogError as error:
+                log.warning("%s", error)
         if not self._attached:
             return
+        if not data:
+            # The log, if there is one, ends before the ring begins: those bytes are nowhere any more.
+            offset = max(offset, self._session.ring_base)
         if offset > self._cursor:
             self._gaps.insert(0, (self._cursor, offset))
             self._pass_gap()
-        elif not data:
-            # The log ends before the ring begins: those bytes are nowhere any more.
-            self._gaps.insert(0, (self._cursor, self._session.ring_base))
+        if not data:
             return
         self._endpoint.send_frame(fastpath.frame_header(len(data)) + data)
         self._cursor += len(data)
@@ -310,6 +312,8 @@ class Viewer:
 
     def _pass_gap(self) -> None:
         start, stop = self._gaps.pop(0)
+        if stop <= self._cursor:
+            return  # within a larger one that has been shown
         self._say(ViewerGap(from_=max(start, self._cursor), to=stop))
         self._cursor = stop
         if self._acked is not None:
