@@ -85,6 +85,26 @@ class Plane:
     def session(self, session_id: str) -> Session:
         return self.registry.sessions[SessionId(session_id)]
 
+    @property
+    def paused(self) -> list[Endpoint]:
+        """The connections that are not read now."""
+        connections: set[Any] = set(self.state.connections)
+        return [
+            connection
+            for connection in connections
+            if isinstance(connection, Endpoint) and connection._paused_reading
+        ]
+
+    @property
+    def paused(self) -> list[Endpoint]:
+        """The connections that are not read now."""
+        connections: set[Any] = set(self.state.connections)
+        return [
+            connection
+            for connection in connections
+            if isinstance(connection, Endpoint) and connection._paused_reading
+        ]
+
     async def logged(self, session_id: str) -> None:
         """Wait until everything of a session is in its log."""
         recorder = self.session(session_id).recorder
