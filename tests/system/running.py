@@ -1,7 +1,6 @@
 """A whole AgentRelay as people start it: HQ, runners and their keepers, all in one private directory."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -175,7 +174,6 @@ class System:
                 os.kill(pid, signal.SIGKILL)
             for process in (*self.runners.values(), *([self.hq] if self.hq else [])):
                 process.wait()
-            shutil.rmtree(self.directory)
 
     def logs(self) -> str:
         """Give what HQ and the runners printed, for the report of a failure."""
