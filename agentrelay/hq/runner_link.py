@@ -17,6 +17,7 @@ from agentrelay.hq.session import Session
 from agentrelay.protocol import mux, resume
 from agentrelay.protocol.ids import RunnerId, SessionId, StreamId, is_runner_id
 from agentrelay.protocol.messages import (
+    MAX_LINK_TEXT_BYTES,
     Error,
     Exited,
     Forget,
@@ -83,6 +84,7 @@ class RunnerLink:
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(REGISTER_S, self._not_registered)
         endpoint.handler = self
+        endpoint.max_text_bytes = MAX_LINK_TEXT_BYTES
         endpoint.receive_fast = self._receive_fast
 
     # Receiving

@@ -17,6 +17,9 @@ from agentrelay.errors import ProtocolError
 MAX_TEXT_BYTES = 65_536
 """Largest control message: enough for a command with a large environment, small enough to parse at once."""
 
+MAX_LINK_TEXT_BYTES = 1 << 20
+"""Largest control message on a link, where `register` and `registered` name every session: about 4,000."""
+
 Rows = Annotated[int, Meta(ge=1, le=1000)]
 Cols = Annotated[int, Meta(ge=1, le=1000)]
 Offset = Annotated[int, Meta(ge=0, le=2**62)]
@@ -404,9 +407,9 @@ def encode(message: Message) -> bytes:
     return orjson.dumps({"type": message.type, "payload": msgspec.to_builtins(message)})
 
 
-def _decode(text: bytes | memoryview, table: _Table) -> Any:
-    if len(text) > MAX_TEXT_BYTES:
-        most = f"a control message has at most {MAX_TEXT_BYTES} bytes"
+def _decode(text: bytes | memoryview, table: _Table, most_bytes: int = MAX_TEXT_BYTES) -> Any:
+    if len(text) > most_bytes:
+        most = f"a control message has at most {most_bytes} bytes"
         raise ProtocolError("too_large", f"{most}, not {len(text)}")
     try:
         envelope = orjson.loads(text)
@@ -438,13 +441,13 @@ def decode_from_viewer(text: bytes | memoryview) -> ViewerMessage | None:
 
 def decode_from_runner(text: bytes | memoryview) -> RunnerMessage | None:
     """Read what a runner said; None for an unknown type. Raises as `decode_from_viewer`."""
-    message: RunnerMessage | None = _decode(text, _FROM_RUNNER)
+    message: RunnerMessage | None = _decode(text, _FROM_RUNNER, MAX_LINK_TEXT_BYTES)
     return message
 
 
 def decode_from_hq(text: bytes | memoryview) -> HqMessage | None:
     """Read what HQ said to a runner; None for an unknown type. Raises as `decode_from_viewer`."""
-    message: HqMessage | None = _decode(text, _FROM_HQ)
+    message: HqMessage | None = _decode(text, _FROM_HQ, MAX_LINK_TEXT_BYTES)
     return message
 
 

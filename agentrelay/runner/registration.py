@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 
 import agentrelay
-from agentrelay.protocol.messages import MAX_TEXT_BYTES, Held, Preset, Register, encode
+from agentrelay.protocol.messages import MAX_LINK_TEXT_BYTES, Held, Preset, Register, encode
 from agentrelay.runner.pty import PtySession
 
 PROTOCOL = 1
@@ -29,7 +29,7 @@ def registration(runner_id: str, presets: Sequence[Preset], sessions: Collection
                 sessions=[_held(session, command_chars) for session in sessions],
             )
         )
-        if len(text) <= MAX_TEXT_BYTES:
+        if len(text) <= MAX_LINK_TEXT_BYTES:
             break
     return text
 

@@ -11,6 +11,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from agentrelay.errors import ConfigError
+from agentrelay.protocol.messages import MAX_LINK_TEXT_BYTES
 from agentrelay.transport.endpoint import MAX_MESSAGE_BYTES, Endpoint, EndpointHandler
 
 CONNECT_S = 10.0
@@ -114,6 +115,7 @@ class _Handshake(asyncio.Protocol):
     def _hand_over(self, rest: bytes) -> None:
         self._ws.events_received()
         endpoint = Endpoint(self._ws, masked=False)
+        endpoint.max_text_bytes = MAX_LINK_TEXT_BYTES
         endpoint.handler = self._handler
         # uvloop picks its read callback when reading starts: start again, for a buffered protocol.
         self._transport.pause_reading()
