@@ -51,7 +51,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 
 $(VENV)/.package: pyproject.toml $(FASTPATH_SOURCES) $(VENV)/.run $(if $(COMPILED),,compile)
 	@echo "== compiling AgentRelay"
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@AGENTRELAY_STRICT=1 $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # A prerequisite that is never up to date, for when the compiled module is gone.
@@ -139,12 +139,15 @@ conformance: build $(VENV)/.dev ## test the WebSocket endpoint with all of Autob
 
 ## Measure
 
-.PHONY: bench bench-system
+.PHONY: bench bench-system soak
 bench: build $(VENV)/.dev ## measure the hot path
 	@$(PY) -m pytest bench
 
 bench-system: build $(VENV)/.dev ## measure the whole system; BENCH="--quick" for a first look
 	@$(PY) -m bench.system $(BENCH)
+
+soak: build $(VENV)/.dev ## break a running system 200 times and look for lost bytes; SOAK=1000 for more often
+	@AGENTRELAY_SOAK_FAULTS=$(or $(SOAK),200) $(PY) -m pytest -s -o faulthandler_timeout=0 tests/system/test_faults.py
 
 ## Look after
 
