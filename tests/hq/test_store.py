@@ -302,9 +302,7 @@ async def test_a_wrong_login_link_gives_nothing(store: Store, token: str) -> Non
     assert await store.redeem(token) is None
 
 
-async def test_a_link_made_by_another_process_can_be_redeemed(
-    path: Path, store: Store, clock: Clock
-) -> None:
+async def test_a_link_made_by_another_process_can_be_redeemed(path: Path, store: Store, clock: Clock) -> None:
     other = await Store.open(path, clock=clock)
     token = await other.create_login_link()
     await other.close()

@@ -68,7 +68,10 @@ def test_signals_are_as_a_login_gives_them() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert re.findall(r"Sig(?:Blk|Ign|Cgt):\s+(\w+)", output) == ["0" * 16] * 3
+    masks = [int(mask, 16) for mask in re.findall(r"Sig(?:Blk|Ign|Cgt):\s+(\w+)", output)]
+    # 32 and 33 are the C library's own, which nobody can set; some parents, such as make, leave them ignored.
+    own = 1 << (32 - 1) | 1 << (33 - 1)
+    assert [mask & ~own for mask in masks] == [0, 0, 0]
 
 
 def test_the_environment_is_the_one_given() -> None:
