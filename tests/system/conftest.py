@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.running import System
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 def pytest_configure(config: pytest.Config) -> None:

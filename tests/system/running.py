@@ -17,7 +17,7 @@ from agentrelay.runner.paths import directory_name
 ROOT = Path(__file__).parents[2]
 ADMIN_TOKEN = "admin-token-of-the-system-tests"
 RUNNER_TOKEN = "runner-token-of-the-system-tests"
-START_S = 20.0
+START_S = 30.0
 POLL_S = 0.02
 
 _T = TypeVar("_T")

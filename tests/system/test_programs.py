@@ -7,7 +7,7 @@ from tests.system.running import ADMIN_TOKEN, RUNNER_TOKEN, System, until
 from tests.system.test_bytes import ECHO
 from tests.system.viewing import python, sha, started, stream
 
-PROMPT_S = 1.0
+PROMPT_S = 2.0
 
 LOOK = "import json, os; print(json.dumps([dict(os.environ), os.getppid(), os.getcwd()]))"
 

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 from tests.system.running import System, until
 from tests.system.test_bytes import ECHO
-from tests.system.test_ends import exists
-from tests.system.viewing import attached, python, started
+from tests.system.test_ends import LAST_BYTES, LAST_WORDS, exists
+from tests.system.viewing import attached, python, started, stream
 
 
 async def test_sessions_are_known_again_while_their_runner_is_away(own_system: System) -> None:
@@ -48,6 +49,44 @@ async def test_sessions_are_known_again_while_their_runner_is_away(own_system: S
     assert again.output == b"01234abcdefghij"
     assert ahead.output == b"abcdefghij"
     assert system.session(session_id)["pid"] == pid
+
+
+async def test_what_happened_while_others_were_away_is_made_up_for(
+    own_system: System, tmp_path: Path
+) -> None:
+    system = own_system
+    system.start_hq()
+    system.start_runner()
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    ending = system.post_session(*python(f"open({str(go)!r}).read()" + LAST_WORDS, "away", 7))
+    unwanted = system.post_session("/bin/cat")
+    exited_before = system.post_session(*python("input()"))
+    quiet = system.post_session(*python(ECHO, 5))
+
+    system.kill_hq()
+    go.write_text("")  # it writes all of its output and exits, and only its runner is there
+    until("exit", lambda: not exists(ending["pid"]))
+    os.kill(exited_before["pid"], signal.SIGTERM)
+    until("exit", lambda: not exists(exited_before["pid"]))
+    system.kill_runner()
+    system.start_hq()
+    assert system.http.delete(f"/api/sessions/{unwanted['session_id']}").status_code == 202
+    assert exists(unwanted["pid"])
+    await asyncio.to_thread(system.start_runner)
+
+    async with attached(system, ending["session_id"], from_=0) as viewer:
+        assert await viewer.ends() == (7, None)
+        assert viewer.output == stream("away", LAST_BYTES)
+    async with attached(system, exited_before["session_id"]) as viewer:
+        assert await viewer.ends() == (None, signal.SIGTERM)
+    async with attached(system, unwanted["session_id"]) as viewer:
+        await viewer.ends()
+    until("end of what was not wanted", lambda: not exists(unwanted["pid"]), 1)
+    async with attached(system, quiet["session_id"]) as viewer:
+        await viewer.sees(b"ready")
+        await viewer.echoes(b"01234")
+        assert await viewer.ends() == (0, None)
 
 
 async def test_sessions_go_on_without_their_keeper(own_system: System) -> None:
