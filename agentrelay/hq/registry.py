@@ -410,6 +410,9 @@ class Registry:
         """Tell whoever waits for a program that it could not be started."""
         starting = self._starting.get(SessionId(message.session_id))
         if starting is not None and starting.link is link and not starting.started.done():
+            stream = link.stream_of(starting.session.session_id)
+            if stream is not None:
+                link.close_stream(stream)
             starting.started.set_exception(StartFailed(message.code, message.message))
 
     def program_exited(self, session: Session, message: Exited) -> None:

@@ -26,6 +26,7 @@ from agentrelay.protocol.messages import (
     Register,
     Registered,
     Resumed,
+    RunnerMessage,
     Start,
     Started,
     StartNotDone,
@@ -96,14 +97,24 @@ class RunnerLink:
         for session in self._mux.take_touched():
             session.on_output()
         if status == fastpath.OVERFLOW:
-            raise ProtocolError("bad_message", "OUTPUT past the limit that was given")
+            error = ProtocolError("bad_message", "OUTPUT past the limit that was given")
+            self._say_error(error)
+            raise error
         return pos, status
 
     def on_binary(self, data: memoryview) -> None:
         """Take a mux frame that is not OUTPUT of an open stream."""
         if self._fenced:
             return
-        frame = mux.unpack(data)
+        try:
+            self._take_frame(mux.unpack(data))
+        except ProtocolError as error:
+            self._say_error(error)
+            raise
+
+    def _take_frame(self, frame: mux.MuxFrame) -> None:
+        if not self._registered:
+            raise ProtocolError("bad_message", "the first message of a link has to be register")
         if frame.kind == mux.Kind.INPUT_ACK:
             session = self._streams.get(frame.stream)
             offset = mux.unpack_offset(frame.data)
@@ -118,21 +129,27 @@ class RunnerLink:
             return
         try:
             message = decode_from_runner(text)
-            if not self._registered:
-                if not isinstance(message, Register):
-                    raise ProtocolError("bad_message", "the first message of a link has to be register")
-                self._register(message)
-                return
         except ProtocolError as error:
-            self._say(Error(code=error.code, message=str(error)))
-            if self._registered:
-                return
+            self._say_error(error)
+            if not self._registered:
+                raise
+            return
+        try:
+            self._take(message)
+        except ProtocolError as error:
+            self._say_error(error)
             raise
+
+    def _take(self, message: RunnerMessage | None) -> None:
+        if not self._registered:
+            if not isinstance(message, Register):
+                raise ProtocolError("bad_message", "the first message of a link has to be register")
+            self._register(message)
+            return
         match message:
             case Started():
                 self._owner.program_started(self, message)
-            case StartNotDone(stream=stream):
-                self.close_stream(StreamId(stream))
+            case StartNotDone():
                 self._owner.program_not_started(self, message)
             case LinkGap(stream=stream, from_=start, to=stop):
                 self._gap(StreamId(stream), start, stop)
@@ -222,7 +239,7 @@ class RunnerLink:
         self._lost(session, start, stop)
         self._mux.close(stream)
         self._mux.open(stream, session.writable_ring(), session)
-        self._mux.set_limit(stream, session.limit())
+        self._mux.set_limit(stream, session.promised)
 
     def _lost(self, session: Session, start: int, stop: int) -> None:
         self._metrics.gaps += 1
@@ -235,6 +252,8 @@ class RunnerLink:
             return
         if message.offset != session.head:
             log.error("session %s ended at %d, HQ has %d", session.session_id, message.offset, session.head)
+        if message.offset > session.head:
+            self._lost(session, session.head, message.offset)
         self.close_stream(stream)
         self._owner.program_exited(session, message)
 
@@ -292,6 +311,9 @@ class RunnerLink:
     def send_stop(self, stream: StreamId) -> None:
         """Ask for the end of the program."""
         self._say(StopMessage(stream=stream))
+
+    def _say_error(self, error: ProtocolError) -> None:
+        self._say(Error(code=error.code, message=str(error)))
 
     def _say(self, message: Message) -> None:
         self._endpoint.send_text(encode(message))

@@ -433,6 +433,11 @@ class Session:
         kept = self.acked
         return pace.limit(pace=max(moving, default=kept), kept=kept, ring_bytes=RING_BYTES)
 
+    @property
+    def promised(self) -> int:
+        """Offset before which the runner has been told that it may send."""
+        return self._told_limit
+
     def _release_memory(self) -> bool:
         """Give the ring's memory back if nobody needs it; tells whether none is left to give back."""
         if self.ring is None or self.recorder is None or not self.recording:

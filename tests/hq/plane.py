@@ -3,20 +3,24 @@
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from agentrelay import fastpath
+from agentrelay.errors import LogError
 from agentrelay.hq.archive import Archive, LogRecorder
 from agentrelay.hq.auth import Auth
 from agentrelay.hq.events import EventHub
+from agentrelay.hq.log.session_log import SessionLog
 from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.registry import Registry
 from agentrelay.hq.session import Session
@@ -95,16 +99,6 @@ class Plane:
             if isinstance(connection, Endpoint) and connection._paused_reading
         ]
 
-    @property
-    def paused(self) -> list[Endpoint]:
-        """The connections that are not read now."""
-        connections: set[Any] = set(self.state.connections)
-        return [
-            connection
-            for connection in connections
-            if isinstance(connection, Endpoint) and connection._paused_reading
-        ]
-
     async def logged(self, session_id: str) -> None:
         """Wait until everything of a session is in its log."""
         recorder = self.session(session_id).recorder
@@ -157,6 +151,24 @@ async def run_plane(path: Path) -> AsyncIterator[Plane]:
         await plane.registry.close()
         await archive.close()
         await store.close()
+
+
+class Disk:
+    """A disk that answers when the test lets it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers = threading.Event()
+        self.answers.set()
+        self.fails = False
+        append_output = SessionLog.append_output
+
+        def append(log: SessionLog, *args: object, **kwargs: object) -> None:
+            assert self.answers.wait(60)
+            if self.fails:
+                raise LogError("the disk is full")
+            append_output(log, *args, **kwargs)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(SessionLog, "append_output", append)
 
 
 class Program:

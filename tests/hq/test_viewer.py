@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import struct
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from agentrelay.hq.log.session_log import LogLimits, SessionLog
 from agentrelay.hq.session import Session
 from agentrelay.hq.viewer import FELL_BEHIND_BYTES, FRAME_BYTES, IN_FLIGHT_BYTES, REPLAY_MISSED_BYTES, Viewer
 from agentrelay.protocol.messages import LinkGap
-from tests.hq.plane import FakeRunner, Plane, Program, attached, happens, run_plane, started, viewing
+from tests.hq.plane import Disk, FakeRunner, Plane, Program, attached, happens, run_plane, started, viewing
 
 MIB = 1 << 20
 
@@ -394,26 +393,8 @@ async def stall(plane: Plane, program: Program) -> None:
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> "Disk":
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(monkeypatch)
-
-
-class Disk:
-    """A disk that answers when the test lets it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.answers = threading.Event()
-        self.answers.set()
-        self.fails = False
-        append_output = SessionLog.append_output
-
-        def append(log: SessionLog, *args: object, **kwargs: object) -> None:
-            assert self.answers.wait(60)
-            if self.fails:
-                raise LogError("the disk is full")
-            append_output(log, *args, **kwargs)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(SessionLog, "append_output", append)
 
 
 async def test_a_gap_behind_a_slow_disk_costs_a_slow_viewer_nothing_else(
