@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and item.path.parent == Path(__file__).parent:
             mark = item.get_closest_marker("limit_s")
             item.obj = _bounded(item.obj, mark.args[0] if mark is not None else LIMIT_S)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what HQ and the runners printed where a test failed."""
+    report = yield
+    arguments = getattr(item, "funcargs", {})
+    running = arguments.get("own_system") or arguments.get("system")
+    if report.failed and isinstance(running, System):
+        report.sections.append(("The system's logs", running.logs()))
+    return report
 
 
 def _bounded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Awaitable[None]]:

@@ -122,7 +122,7 @@ async def test_nothing_is_lost_whatever_breaks(own_system: System) -> None:
     async with linked(own_system) as proxy, following(own_system, SEED) as follower:
         assert own_system.hq is not None
         before = own_system.session(follower.session_id)
-        rss_before_bytes = rss_bytes(own_system.hq.pid)
+        memory_bytes = [rss_bytes(own_system.hq.pid)]
         for number, fault in enumerate(plan(rng)):
             await asyncio.sleep(rng.uniform(0.0, 0.5))  # so that it breaks at any point
             follower.listen()
@@ -133,16 +133,19 @@ async def test_nothing_is_lost_whatever_breaks(own_system: System) -> None:
             silences.setdefault(fault.__name__, []).append(silence_s)
             print(f"{number:4} {fault.__name__:16} silent for {silence_s:5.2f} s, down for {down_s:.2f} s")
             assert silence_s < LONGEST_S[fault] + BUSY_S
+            memory_bytes.append(rss_bytes(own_system.hq.pid))
         after = own_system.session(follower.session_id)
-        rss_after_bytes = rss_bytes(own_system.hq.pid)
         until("link", lambda: own_system.online("r1"))
         await follower.end()
         n_bytes, digest = follower.written()
 
     for name, each in sorted(silences.items()):
         print(f"{name:16} {len(each):4} times, longest silence {max(each):5.2f} s")
-    print(f"{n_bytes} bytes, {follower.lost_bytes} lost; HQ's memory {rss_before_bytes >> 20} MiB before,")
-    print(f"{rss_after_bytes >> 20} MiB after")
+    before_mib, most_mib, after_mib = (
+        n >> 20 for n in (memory_bytes[0], max(memory_bytes), memory_bytes[-1])
+    )
+    print(f"{n_bytes} bytes, {follower.lost_bytes} of them lost")
+    print(f"HQ's memory: {before_mib} MiB before, {most_mib} MiB at most, {after_mib} MiB after")
     assert follower.lost_bytes == 0
     assert (follower.offset, follower.digest()) == (n_bytes, digest)
     assert follower.ended == (EXIT_CODE, None)
