@@ -93,3 +93,18 @@ async def test_two_viewers_see_the_same(system: System) -> None:
     assert second.start == 0
     assert first.output == second.output
     assert first.output == b"\r\n" + stream("both", n_bytes)
+
+
+async def test_a_viewer_that_does_not_read_stalls_nobody(system: System) -> None:
+    n_bytes = 20_000_000
+    async with (
+        started(system, python("input()" + FLOOD, n_bytes, "all"), options={"max_queue": 1}) as stalled,
+        attached(system, stalled.session_id) as reading,
+    ):
+        await stalled.type(b"\n")
+        async with asyncio.timeout(20):
+            assert await reading.ends() == (0, None)
+        assert reading.output == b"\r\n" + stream("all", n_bytes)
+        # It is told what it missed, as bytes or as a picture, and how it ended.
+        assert await stalled.ends() == (0, None)
+        assert stalled.offset == 2 + n_bytes

@@ -75,7 +75,6 @@ async def test_the_last_bytes_arrive_also_when_the_viewer_reads_late(system: Sys
         async with started(system, python(LAST_WORDS, time, 3), options=options) as viewer:
             ended = partial(has_ended, system, viewer.session_id)
             await asyncio.to_thread(until, "end", ended)
-            assert len(viewer.output) < LAST_BYTES
             assert await viewer.ends() == (3, None)
         assert viewer.output == stream(time, LAST_BYTES)
 
