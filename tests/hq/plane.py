@@ -29,6 +29,7 @@ from agentrelay.hq.store import Store
 from agentrelay.protocol import mux
 from agentrelay.protocol.ids import SessionId
 from agentrelay.protocol.messages import (
+    Error,
     Exited,
     Forget,
     Held,
@@ -298,6 +299,11 @@ class FakeRunner:
         found = next(message for message in self.heard if matches(message))
         self.heard.remove(found)
         return found
+
+    async def round_trip(self) -> None:
+        """Wait until HQ has taken all that was said, and all that HQ said before has come."""
+        self.endpoint.send_text(b"{}")
+        await self.hear(Error)
 
     async def until_closed(self) -> tuple[int, str]:
         await self.until(lambda: self.closed is not None)

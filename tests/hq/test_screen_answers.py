@@ -4,8 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrelay.hq.screen import Screen
-from agentrelay.hq.screen.answers import MAX_ANSWER_BYTES, safe_answer
+from agentrelay.hq.screen.answers import MAX_ANSWER_BYTES, safe_answer, safe_answers
+from agentrelay.hq.screen.local import LocalScreen
+
+
+class Screen:
+    """A screen that gives the answers that HQ sends."""
+
+    def __init__(self, *, rows: int, cols: int) -> None:
+        self.local = LocalScreen(rows=rows, cols=cols)
+
+    def feed(self, data: bytes, *, answer: bool = False) -> bytes:
+        return safe_answers(self.local.feed(data, answer=answer))
+
 
 ANSWERED = {
     b"\x1b[c": b"\x1b[?1;2c",
@@ -70,7 +81,7 @@ def test_a_replay_is_not_answered(query: bytes) -> None:
 def test_a_resize_is_not_reported() -> None:
     screen = Screen(rows=24, cols=80)
     screen.feed(b"\x1b[?2048h", answer=True)
-    screen.resize(rows=30, cols=90)
+    screen.local.resize(rows=30, cols=90)
     assert screen.feed(b"", answer=True) == b""
 
 

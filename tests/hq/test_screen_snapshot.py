@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentrelay.hq.screen import Screen
-from agentrelay.hq.screen.decode import decode
+from agentrelay.hq.screen.local import LocalScreen
 from agentrelay.hq.screen.state import Cursor, Row, ScreenState, TerminalState
 
 CORPORA = sorted((Path(__file__).parents[2] / "bench" / "corpora").glob("*.bin"))
@@ -51,13 +50,13 @@ def screen(value: ScreenState, n_rows: int) -> dict[str, Any]:
     }
 
 
-def state_of(value: Screen) -> TerminalState:
-    encoded = value._terminal.encode()
-    assert encoded is not None
-    return decode(encoded)
+def state_of(value: LocalScreen) -> TerminalState:
+    state = value.state()
+    assert state is not None
+    return state
 
 
-def describe(value: Screen, lines: int = 800) -> dict[str, Any]:
+def describe(value: LocalScreen, lines: int = 800) -> dict[str, Any]:
     """Everything that can be seen or felt."""
     state = state_of(value)
     history = [cells(row) for row in state.primary.rows[: -state.rows]]
@@ -84,7 +83,7 @@ def describe(value: Screen, lines: int = 800) -> dict[str, Any]:
 
 
 def assert_same_from(data: bytes, cut: int, *, rows: int = 24, cols: int = 80) -> None:
-    whole, resumed = Screen(rows=rows, cols=cols), Screen(rows=rows, cols=cols)
+    whole, resumed = LocalScreen(rows=rows, cols=cols), LocalScreen(rows=rows, cols=cols)
     whole.feed(data[:cut])
     snapshot = whole.snapshot()
     assert snapshot is not None
@@ -106,11 +105,11 @@ def test_a_recording_can_be_joined_anywhere(corpus: Path) -> None:
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
 def test_a_snapshot_of_a_snapshot_is_the_same(corpus: Path) -> None:
     data = corpus.read_bytes()
-    first = Screen(rows=24, cols=80)
+    first = LocalScreen(rows=24, cols=80)
     first.feed(data[: len(data) // 2])
     snapshot = first.snapshot()
     assert snapshot is not None
-    second = Screen(rows=24, cols=80)
+    second = LocalScreen(rows=24, cols=80)
     second.feed(snapshot)
     assert second.snapshot() == snapshot
 
@@ -168,18 +167,18 @@ def test_it_can_be_joined_in_the_middle_of(name: str) -> None:
 
 
 def test_a_fresh_terminal_needs_nothing() -> None:
-    assert Screen(rows=24, cols=80).snapshot() == b"\x1b[1;1H\x1b[m"
+    assert LocalScreen(rows=24, cols=80).snapshot() == b"\x1b[1;1H\x1b[m"
 
 
 def test_control_characters_of_a_title_are_left_out() -> None:
-    value = Screen(rows=2, cols=20)
+    value = LocalScreen(rows=2, cols=20)
     value.feed("\x1b]2;a\u009b31mb\u0007".encode())
     snapshot = value.snapshot() or b""
     assert "\u009b".encode() not in snapshot
 
 
 def test_it_survives_a_resize() -> None:
-    whole, resumed = Screen(rows=24, cols=80), Screen(rows=10, cols=33)
+    whole, resumed = LocalScreen(rows=24, cols=80), LocalScreen(rows=10, cols=33)
     whole.feed("wrapped text and 漢字 ".encode() * 40 + b"\x1b[5;8r\x1b[3;3Hx")
     whole.resize(rows=10, cols=33)
     resumed.feed(whole.snapshot() or b"")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agentrelay.hq.screen import Screen
+from agentrelay.hq.screen.local import LocalScreen
 
 ROOT = Path(__file__).parents[2]
 ORACLE = Path(__file__).parent / "xterm_oracle" / "oracle.mjs"
@@ -73,7 +73,7 @@ def what_shows(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def snapshot_at(data: bytes, cut: int, *, rows: int = 24, cols: int = 80) -> bytes:
-    screen = Screen(rows=rows, cols=cols)
+    screen = LocalScreen(rows=rows, cols=cols)
     screen.feed(data[:cut])
     snapshot = screen.snapshot()
     assert snapshot is not None

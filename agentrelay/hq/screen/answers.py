@@ -6,10 +6,11 @@ program's choice into its own input.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 MAX_ANSWER_BYTES: Final = 4096
-"""For one call of `feed`: a program that asks endlessly does not fill its own input."""
+"""For one piece of output: a program that asks endlessly does not fill its own input."""
 
 # DECRQM: the modes that xterm.js knows; another one is "not recognized".
 _ANSI_MODES: Final = frozenset({4, 20})
@@ -28,6 +29,17 @@ _AS_THEY_ARE: Final = (
     re.compile(rb"\x1b\](4;\d{1,3}|1[012]);rgb:[\da-f]{1,4}/[\da-f]{1,4}/[\da-f]{1,4}(\x07|\x1b\\)"),
     re.compile(rb"\x1bP[01]\$r[\d;:]{0,64}( q|[mr]|\"[pq])?\x1b\\"),  # DECRQSS
 )
+
+
+def safe_answers(replies: Iterable[bytes]) -> bytes:
+    """Give what the program may be told, at most 4 KiB, where libghostty-vt would say `replies`."""
+    out = b""
+    for reply in replies:
+        answer = safe_answer(reply)
+        if len(out) + len(answer) > MAX_ANSWER_BYTES:
+            break
+        out += answer
+    return out
 
 
 def safe_answer(reply: bytes) -> bytes:

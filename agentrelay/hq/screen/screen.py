@@ -1,65 +1,63 @@
-"""A session's screen, rendered from its output."""
+"""A session's screen, rendered from its output by the renderer's worker."""
 
-from dataclasses import dataclass
+import logging
+import weakref
 from typing import Final
 
-from agentrelay.hq.screen.answers import MAX_ANSWER_BYTES, safe_answer
-from agentrelay.hq.screen.decode import decode
-from agentrelay.hq.screen.ghostty import NativeTerminal
-from agentrelay.hq.screen.repaint import MAX_TITLE_CHARS, repaint
-from agentrelay.hq.screen.state import CURSOR_VISIBLE, Row, TerminalState
+import msgspec
+
+from agentrelay.hq.screen.answers import safe_answers
+from agentrelay.hq.screen.renderer import RENDERER, Renderer, RendererLost
+from agentrelay.hq.screen.state import ScreenText
+from agentrelay.hq.screen.wire import MAX_PIECE_BYTES, Op, unpack_list
+
+logger = logging.getLogger(__name__)
 
 MAX_LINES: Final = 1000
 MAX_SIDE: Final = 1000
 MAX_SNAPSHOT_BYTES: Final = 512 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ScreenText:
-    """What a screen shows.
+class Screen:
+    """Renders a session's output. Nothing that is fed to it harms HQ, or grows without bound.
+
+    The rendering is done in another process, for all screens of this HQ. Should that end, the screen is
+    `lost`: it takes output and shows nothing any more, and a new one has to be made and fed.
+
+    `feed`, `snapshot` and `text` wait for the other process, about 10 ms for a MB of output, some
+    milliseconds for a snapshot, a few tenths of a second for its start: they are not for the event loop's
+    thread. One thread at a time may use a screen.
 
     Attributes:
-        rows: size.
-        cols: likewise.
-        cursor_row: from 0.
-        cursor_col: from 0.
-        cursor_visible: whether the program shows its cursor.
-        alternate: whether this is the alternate screen, as full-screen programs use it.
-        title: as the program set it, at most 1,024 characters.
-        text: a string for each row, without trailing blanks.
+        lost: whether the rendering process is gone.
+        to_blame: whether it went because of this screen; another one that is fed the same will be lost too.
     """
 
-    rows: int
-    cols: int
-    cursor_row: int
-    cursor_col: int
-    cursor_visible: bool
-    alternate: bool
-    title: str
-    text: list[str]
-
-
-class Screen:
-    """Renders a session's output. Nothing that is fed to it can make it fail or grow without bound.
-
-    Use it from one thread at a time, best not the event loop's: `feed` takes about 10 ms per MB, a snapshot
-    some milliseconds. `feed` and most of a snapshot release the GIL.
-    """
-
-    def __init__(self, *, rows: int, cols: int, scrollback_lines: int = MAX_LINES) -> None:
+    def __init__(
+        self, *, rows: int, cols: int, scrollback_lines: int = MAX_LINES, renderer: Renderer = RENDERER
+    ) -> None:
         """Make an empty screen.
 
         Args:
             rows: 1 to 1,000.
             cols: 1 to 1,000.
             scrollback_lines: how many lines are kept, at least, once they have left the screen.
+            renderer: who renders; the one of this process.
 
         Raises:
             ValueError: a size is out of range.
         """
         _check_size(rows, cols)
-        self._terminal = NativeTerminal(rows=rows, cols=cols, scrollback_lines=scrollback_lines)
+        self.lost = False
+        self.to_blame = False
+        self._renderer = renderer
+        self._scrollback_lines = scrollback_lines
         self._text = ScreenText(rows, cols, 0, 0, True, False, "", [""] * rows)
+        self._sizes = [(rows, cols)]  # that the worker does not know of yet
+        self._generation, self._number = 0, 0
+        self._closed = False
+        self._free: weakref.finalize[[int, int], Screen] | None = None
+        renderer.start()
 
     def feed(self, data: bytes | bytearray | memoryview, *, answer: bool = False) -> bytes:
         """Process output.
@@ -71,13 +69,12 @@ class Screen:
         Returns:
             What to send to the program as input, at most 4 KiB; always empty without `answer`.
         """
-        out = b""
-        for reply in self._terminal.feed(data, answer=answer):
-            safe = safe_answer(reply)
-            if len(out) + len(safe) > MAX_ANSWER_BYTES:
-                break
-            out += safe
-        return out
+        replies: list[bytes] = []
+        with memoryview(data) as view:
+            for start in range(0, len(view), MAX_PIECE_BYTES):
+                got = self._ask(Op.FEED, int(answer), data=view[start : start + MAX_PIECE_BYTES])
+                replies += unpack_list(got or b"")
+        return safe_answers(replies)
 
     def resize(self, *, rows: int, cols: int) -> None:
         """Change the size, 1 to 1,000 each; lines of the primary screen are wrapped anew.
@@ -86,7 +83,7 @@ class Screen:
             ValueError: out of range; nothing has changed.
         """
         _check_size(rows, cols)
-        self._terminal.resize(rows=rows, cols=cols)
+        self._sizes.append((rows, cols))
 
     def snapshot(self, *, max_lines: int = MAX_LINES, max_bytes: int = MAX_SNAPSHOT_BYTES) -> bytes | None:
         """Give escape sequences that rebuild this screen in a fresh terminal of the same size.
@@ -99,45 +96,55 @@ class Screen:
             max_bytes: roughly; scrollback is left out beyond it.
 
         Returns:
-            None in the middle of a sequence that is longer than 1 MiB, such as a picture.
+            None in the middle of a sequence that is longer than 1 MiB, such as a picture, and when `lost`.
         """
-        state = self._state()
-        return None if state is None else repaint(state, max_lines=max_lines, max_bytes=max_bytes)
+        got = self._ask(Op.SNAPSHOT, max_lines, max_bytes)
+        return None if got is None else bytes(got)
 
     def text(self) -> ScreenText:
         """Give what the screen shows as text; where a snapshot would give None, what it showed last time."""
-        state = self._state()
-        if state is not None:
-            self._text = _text(state)
+        got = self._ask(Op.TEXT)
+        if got is not None:
+            self._text = msgspec.json.decode(got, type=ScreenText)
         return self._text
 
     def close(self) -> None:
-        """Free the memory now. Other calls raise ValueError from then on."""
-        self._terminal.close()
+        """Give the memory back. Other calls raise ValueError from then on."""
+        self._closed = True
+        if self._free is not None:
+            self._free()
 
-    def _state(self) -> TerminalState | None:
-        encoded = self._terminal.encode()
-        return None if encoded is None else decode(encoded)
+    def _ask(
+        self, op: Op, first: int = 0, second: int = 0, *, data: memoryview | bytes = b""
+    ) -> bytearray | None:
+        if self._closed:
+            raise ValueError("the screen is closed")
+        if self.lost:
+            return None
+        try:
+            self._catch_up()
+            return self._renderer.ask(self._generation, op, self._number, first, second, data=data)
+        except RendererLost as error:
+            self._lose(error)
+            return None
+
+    def _catch_up(self) -> None:
+        if self._free is None:
+            rows, cols = self._sizes.pop(0)
+            opened = self._renderer.open(rows=rows, cols=cols, scrollback_lines=self._scrollback_lines)
+            self._generation, self._number = opened
+            self._free = weakref.finalize(self, self._renderer.abandon, *opened)
+            self._free.atexit = False
+        while self._sizes:
+            rows, cols = self._sizes.pop(0)
+            self._renderer.ask(self._generation, Op.RESIZE, self._number, rows, cols)
+
+    def _lose(self, error: RendererLost) -> None:
+        self.lost = True
+        self.to_blame = error.to_blame
+        logger.warning("a screen is lost: %s", error)
 
 
 def _check_size(rows: int, cols: int) -> None:
     if not (1 <= rows <= MAX_SIDE and 1 <= cols <= MAX_SIDE):
         raise ValueError(f"a screen has 1 to {MAX_SIDE} rows and columns, not {rows} and {cols}")
-
-
-def _text(state: TerminalState) -> ScreenText:
-    screen = state.active
-    return ScreenText(
-        rows=state.rows,
-        cols=state.cols,
-        cursor_row=screen.cursor.row,
-        cursor_col=screen.cursor.col,
-        cursor_visible=bool(state.modes & CURSOR_VISIBLE),
-        alternate=state.alternate_active,
-        title=state.title[:MAX_TITLE_CHARS],
-        text=[_row_text(row) for row in screen.rows[-state.rows :]],
-    )
-
-
-def _row_text(row: Row) -> str:
-    return "".join(" " * run.cols if run.text is None else run.text for run in row.runs).rstrip(" ")

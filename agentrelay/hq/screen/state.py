@@ -130,3 +130,28 @@ class TerminalState:
     def active(self) -> ScreenState:
         """The screen that is shown."""
         return self.alternate if self.alternate_active and self.alternate else self.primary
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenText:
+    """What a screen shows.
+
+    Attributes:
+        rows: size.
+        cols: likewise.
+        cursor_row: from 0.
+        cursor_col: from 0.
+        cursor_visible: whether the program shows its cursor.
+        alternate: whether this is the alternate screen, as full-screen programs use it.
+        title: as the program set it, at most 1,024 characters.
+        text: a string for each row, without trailing blanks.
+    """
+
+    rows: int
+    cols: int
+    cursor_row: int
+    cursor_col: int
+    cursor_visible: bool
+    alternate: bool
+    title: str
+    text: list[str]

@@ -1,0 +1,79 @@
+"""The renderer's worker: holds the screens, so that what crashes or hangs there leaves HQ alone.
+
+libghostty-vt reads whatever programs write, and ends its process when its tables are full. So it runs in a
+process of its own, which knows no token, holds no other descriptor than its socket, and can be started again.
+"""
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from agentrelay.hq.screen.local import LocalScreen
+from agentrelay.hq.screen.wire import Op, Request, Status, pack_list, receive_request, send_answer
+
+logger = logging.getLogger(__name__)
+
+
+def serve(sock: socket.socket) -> None:
+    """Do what is asked until the socket is closed.
+
+    Raises:
+        OSError: the socket fails.
+    """
+    screens: dict[int, LocalScreen] = {}
+    while (received := receive_request(sock)) is not None:
+        request, data = received
+        try:
+            status, answer = _answer(screens, request, data)
+        except Exception:  # a screen that cannot be decoded: the others go on
+            logger.exception("a screen failed")
+            screens.pop(request.screen, None)
+            status, answer = Status.FAILED, b""
+        send_answer(sock, status, answer)
+
+
+def _answer(screens: dict[int, LocalScreen], request: Request, data: bytearray) -> tuple[Status, bytes]:
+    op, number, first, second, scrollback_lines, _ = request
+    if op == Op.OPEN:
+        screens[number] = LocalScreen(rows=first, cols=second, scrollback_lines=scrollback_lines)
+        return Status.OK, b""
+    if op == Op.CLOSE:
+        if number in screens:
+            screens.pop(number).close()
+        return Status.OK, b""
+    screen = screens[number]
+    match op:
+        case Op.FEED:
+            return Status.OK, pack_list(screen.feed(data, answer=bool(first)))
+        case Op.RESIZE:
+            screen.resize(rows=first, cols=second)
+            return Status.OK, b""
+        case Op.SNAPSHOT:
+            snapshot = screen.snapshot(max_lines=first, max_bytes=second)
+            return (Status.NOTHING, b"") if snapshot is None else (Status.OK, snapshot)
+        case Op.TEXT:
+            return Status.OK, msgspec.json.encode(screen.text())
+    raise ValueError(f"unknown request {op}")
+
+
+def main() -> None:
+    """Serve the socket whose descriptor is the only argument."""
+    logging.basicConfig(level=logging.WARNING)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for HQ, whose end closes the socket
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold what people see on their screens
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")  # the first to go when memory is short
+        os.nice(5)
+    with socket.socket(fileno=int(sys.argv[1])) as sock, contextlib.suppress(OSError):
+        serve(sock)
+
+
+if __name__ == "__main__":
+    main()
