@@ -112,28 +112,47 @@ class Archive:
         Raises:
             LogError: its files cannot be read.
         """
-        files = await asyncio.to_thread(
-            SessionLog.recover,
+        return self._go_on(session, await asyncio.to_thread(self._recover, session))
+
+    def adopt(self, session: Session) -> LogRecorder:
+        """Do as `reopen` for a session of which only its runner knows, and perhaps its log. Blocks.
+
+        Raises:
+            LogError: its files cannot be read.
+        """
+        return self._go_on(session, self._recover(session))
+
+    async def delete(self, recorder: LogRecorder) -> None:
+        """Delete the log of a session that is over, as soon as the log writer is done with it.
+
+        Raises:
+            LogError: something could not be deleted.
+        """
+        self._budget.remove(recorder.log)
+        if recorder.recording is not None:
+            await recorder.recording.close()
+        await asyncio.to_thread(recorder.log.delete)
+
+    def _recover(self, session: Session) -> SessionLog:
+        return SessionLog.recover(
             self._path(session),
             session_id=session.session_id,
             epoch=session.epoch,
             rows=session.rows,
             cols=session.cols,
         )
+
+    def _go_on(self, session: Session, files: SessionLog) -> LogRecorder:
         session.head = files.end
         self._budget.add(files)
+        if files.ended is not None and session.state is not State.ENDED:
+            # The log was told first, and nobody else before HQ died.
+            session.exit_code, session.signal = files.ended.exit_code, files.ended.signal
+            session.ended_at = files.ended.time_us / 1e6
+            session.state = State.ENDED
         if session.state is State.ENDED:
             return LogRecorder(files, None)
         return self._follow(session, files)
-
-    def delete(self, recorder: LogRecorder) -> None:
-        """Delete the log of a session that nobody writes any more.
-
-        Raises:
-            LogError: something could not be deleted.
-        """
-        self._budget.remove(recorder.log)
-        recorder.log.delete()
 
     def _follow(self, session: Session, files: SessionLog) -> LogRecorder:
         ring = session.writable_ring()

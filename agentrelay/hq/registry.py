@@ -1,6 +1,7 @@
 """Registry: every runner and session HQ knows, and what happens to them as links come and go."""
 
 import asyncio
+import contextlib
 import logging
 import shlex
 import time
@@ -12,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from agentrelay.errors import NotRecorded, RunnerAway, StartFailed, UnknownRunner, UnknownSession
+from agentrelay.errors import LogError, NotRecorded, RunnerAway, StartFailed, UnknownRunner, UnknownSession
 from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive, LogRecorder
 from agentrelay.hq.events import EventHub
@@ -43,6 +44,9 @@ MAX_START_BYTES = MAX_TEXT_BYTES - 1024
 
 START_S = 20.0
 """How long a runner may take to start a program."""
+
+CLOSE_S = 5.0
+"""How long HQ waits for what is still to be stored or deleted when it stops."""
 
 SETTLE_S = 0.1
 """How often active sessions are looked after: small acks, stalled viewers, idle memory."""
@@ -140,15 +144,21 @@ class Registry:
             session.state = state if state in (State.ENDED, State.LOST) else State.AWAY
             session.input = InputQueue(counted=False)
             if row.recording:
-                session.recorder = await self._archive.reopen(session)
+                try:
+                    session.recorder = await self._archive.reopen(session)
+                except LogError as error:
+                    log.warning("session %s goes on without its log: %s", row.session_id, error)
+                    session.recording = False
             self.sessions[session.session_id] = session
 
     async def close(self) -> None:
-        """Stop looking after sessions and finish what was begun."""
+        """Stop looking after sessions and finish what was begun; not for ever, as the disk may not answer."""
         if self._settling is not None:
             self._settling.cancel()
-        while self._background:
-            await asyncio.gather(*self._background, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self._background:
+                    await asyncio.wait(self._background)
 
     # Looking things up
 
@@ -265,7 +275,7 @@ class Registry:
             return "stopping"
         self._remove(session)
         if isinstance(session.recorder, LogRecorder):
-            self._archive.delete(session.recorder)
+            self._run(self._archive.delete(session.recorder))
         return "deleted"
 
     def export_session(self, session_id: str, version: Literal[2, 3]) -> Iterator[bytes]:
@@ -283,6 +293,8 @@ class Registry:
     def _remove(self, session: Session) -> None:
         del self.sessions[session.session_id]
         self._active.pop(session, None)
+        if session in self._unforgotten:
+            self._forget(session)
         for follower in list(session.followers):
             follower.on_trouble("session_over", "the session has been removed")
             session.detach(follower)
@@ -326,9 +338,9 @@ class Registry:
             session = self._claim(runner_id, held)
             if session is not None:
                 going_on.append((session, held.base, held.head, held.input))
-        held_ids = {held.session_id for held in register.sessions}
+        brought_back = {session.session_id for session, *_ in going_on}
         for session in self.sessions.values():
-            if session.runner_id == runner_id and session.session_id not in held_ids:
+            if session.runner_id == runner_id and session.session_id not in brought_back:
                 session.on_runner_without_it()
         self._events.publish("runner", runner.describe())
         log.info("runner %s is connected with %d sessions", runner_id, len(going_on))
@@ -353,7 +365,7 @@ class Registry:
         session.pid = held.pid
         return session
 
-    def _adopt(self, runner_id: RunnerId, held: Held) -> Session:
+    def _adopt(self, runner_id: RunnerId, held: Held) -> Session | None:
         log.warning("runner %s holds session %s, which HQ did not know", runner_id, held.session_id)
         session = self._make_session(
             session_id=SessionId(held.session_id),
@@ -370,10 +382,14 @@ class Registry:
         session.epoch = Epoch(held.epoch)
         session.pid = held.pid
         session.state = State.AWAY
-        session.recorder = self._archive.open(session)
+        try:
+            session.recorder = self._archive.adopt(session)
+        except LogError as error:
+            log.warning("session %s goes on without its log: %s", held.session_id, error)
+            session.recording = False
         self.sessions[session.session_id] = session
         self._run(self._store.save_session(_row(session)))
-        return session
+        return None if session.state is State.ENDED else session
 
     def link_down(self, link: RunnerLink) -> None:
         """Mark a runner as away."""
@@ -416,17 +432,23 @@ class Registry:
             starting.started.set_exception(StartFailed(message.code, message.message))
 
     def program_exited(self, session: Session, message: Exited) -> None:
-        """End a session; the runner may forget it once the log has all of it."""
+        """End a session; the runner may forget it once store and log have all of it."""
         session.on_exited(exit_code=message.exit_code, signal=message.signal)
-        self._unforgotten.add(session)
-        self._session_active(session)
+        self._run(self._keep_end(session))
 
-    def _forget_if_logged(self, session: Session) -> None:
-        if session.acked >= session.head:
-            self._unforgotten.discard(session)
-            link = self.runners[session.runner_id].link
-            if link is not None:
-                link.send_forget(session.session_id)
+    async def _keep_end(self, session: Session) -> None:
+        await self._store.save_session(_row(session))
+        if session.session_id in self.sessions:
+            self._unforgotten.add(session)
+            self._session_active(session)
+        else:
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        self._unforgotten.discard(session)
+        link = self.runners[session.runner_id].link
+        if link is not None:
+            link.send_forget(session.session_id)
 
     def _link_of(self, runner: Runner) -> RunnerLink:
         if runner.link is None:
@@ -466,8 +488,8 @@ class Registry:
     def _settle(self) -> None:
         self._settling = None
         for session in list(self._active):
-            if session in self._unforgotten:
-                self._forget_if_logged(session)
+            if session in self._unforgotten and session.acked >= session.head:
+                self._forget(session)
             if session.settle():
                 del self._active[session]
         if self._active:
