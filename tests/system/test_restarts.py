@@ -30,22 +30,22 @@ async def test_sessions_are_known_again_while_their_runner_is_away(own_system: S
     # What is asked right after the first 200 of /health, with no runner there:
     told = system.session(session_id)
     assert (told["epoch"], told["pid"], told["state"]) == (epoch, pid, "away")
-    assert system.session(ended_id)["exit_code"] == 6
-    assert system.output(session_id) == b"ready01234"
-    async with attached(system, ended_id) as late:
-        assert await late.ends() == (6, None)
-        assert late.output == b"gone"
+    assert system.session(ended_id)["state"] in ("ended", "away")
+    # The newest bytes, and how a session ended, may not have been on disk yet; then the runner has them.
+    assert b"ready01234".startswith(system.output(session_id))
     async with (
         attached(system, session_id, from_=5, epoch=epoch) as again,
         attached(system, session_id, from_=10, epoch=epoch) as ahead,
     ):
-        assert again.epoch == epoch
-        await again.has(5)
-        assert (again.start, bytes(again.output)) == (5, b"01234")
+        assert again.epoch == ahead.epoch == epoch
         await asyncio.to_thread(system.start_runner)
+        await again.has(5)
         await again.echoes(b"abcdefghij")
         assert await again.ends() == (0, None)
         assert await ahead.ends() == (0, None)
+    async with attached(system, ended_id) as late:
+        assert await late.ends() == (6, None)
+        assert late.output == b"gone"
     assert again.output == b"01234abcdefghij"
     assert ahead.output == b"abcdefghij"
     assert system.session(session_id)["pid"] == pid
