@@ -40,6 +40,17 @@ def test_text_is_what_the_rows_show() -> None:
     assert (shown.alternate, shown.title) == (False, "")
 
 
+@pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
+def test_what_is_visible_is_the_end_of_everything(corpus: Path) -> None:
+    for rows in (1, 24, 600):
+        screen = LocalScreen(rows=rows, cols=80)
+        screen.feed(corpus.read_bytes() * 2)
+        visible, everything = screen.state(visible_only=True), screen.state()
+        assert visible is not None
+        assert everything is not None
+        assert visible.active.rows == everything.active.rows[-rows:]
+
+
 def test_text_of_the_alternate_screen() -> None:
     screen = screen_of("behind", "\x1b[?1049h\x1b[?25l\x1b[2;3Hfront\x1b]2;the title\x07")
     shown = screen.text()

@@ -69,8 +69,13 @@ class _Fields:
         return Link(link_id, self.counted())
 
 
-def decode(data: bytes) -> TerminalState:
-    """Decode a snapshot. Scrollback is decoded only as far as `ScreenState.history` is iterated.
+def decode(data: bytes, *, visible_only: bool = False) -> TerminalState:
+    """Decode a snapshot.
+
+    Args:
+        data: the snapshot.
+        visible_only: leave out the scrollback in `ScreenState.rows`. The rest of it is decoded only as far as
+            `ScreenState.history` is iterated.
 
     Raises:
         ValueError: this is not a snapshot of version 1.
@@ -83,7 +88,7 @@ def decode(data: bytes) -> TerminalState:
     state, screen_count = _decode_terminal(_Fields(payload))
     screens: dict[int, ScreenState] = {}
     for _ in range(screen_count):
-        key, screen = _decode_screen(records)
+        key, screen = _decode_screen(records, state.rows if visible_only else None)
         screens[key] = screen
     tag, state.continuation = next(records)
     _expect(tag, _CONTINUATION_TAG)
@@ -157,7 +162,7 @@ def _decode_terminal(fields: _Fields) -> tuple[TerminalState, int]:
     return state, screen_count
 
 
-def _decode_screen(records: Iterator[tuple[int, bytes]]) -> tuple[int, ScreenState]:
+def _decode_screen(records: Iterator[tuple[int, bytes]], last_rows: int | None) -> tuple[int, ScreenState]:
     tag, payload = next(records)
     _expect(tag, _SCREEN_TAG)
     fields = _Fields(payload)
@@ -187,17 +192,22 @@ def _decode_screen(records: Iterator[tuple[int, bytes]]) -> tuple[int, ScreenSta
         origin=False,
     )
     link = fields.link()
-    rows: list[Row] = []
+    pages = []
     for _ in range(page_count):
         tag, payload = next(records)
         _expect(tag, _PAGE_TAG)
-        rows += decode_page(payload)
+        pages.append(payload)
+    rows: list[Row] = []
+    for page in reversed(pages):
+        missing = None if last_rows is None else last_rows - len(rows)
+        if missing != 0:
+            rows = decode_page(page, missing) + rows
     stack = list(keyboard_flags[: flags_index + 1])
     return key, ScreenState(cursor, shape, link, saved, rows, stack, iter(()))
 
 
-def decode_page(payload: bytes) -> list[Row]:
-    """Decode the rows of a page, from the top."""
+def decode_page(payload: bytes, last_rows: int | None = None) -> list[Row]:
+    """Decode the rows of a page, or only its last ones, from the top."""
     fields = _Fields(payload)
     cols, n_rows, style_count, link_count, *_ = fields.unpack(_PAGE)
     styles = {0: NO_STYLE}
@@ -209,6 +219,7 @@ def decode_page(payload: bytes) -> list[Row]:
         link_id = fields.u16()
         links[link_id] = fields.link()
     looks = Looks(styles, links)
+    first = 0 if last_rows is None else n_rows - last_rows
     # The rest of characters of several code points stands behind all rows.
     raw_rows: list[tuple[int, int, bytes]] = []
     for _ in range(n_rows):
@@ -221,6 +232,7 @@ def decode_page(payload: bytes) -> list[Row]:
     return [
         decode_row(cols, flags, count, data, looks, suffixes.get(n))
         for n, (flags, count, data) in enumerate(raw_rows)
+        if n >= first
     ]
 
 

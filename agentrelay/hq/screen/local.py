@@ -49,7 +49,7 @@ class LocalScreen:
 
     def text(self) -> ScreenText:
         """Give what the screen shows as text; where a snapshot would give None, what it showed last time."""
-        state = self.state()
+        state = self.state(visible_only=True)
         if state is not None:
             self._text = _text(state)
         return self._text
@@ -58,10 +58,10 @@ class LocalScreen:
         """Free the memory now. Other calls raise ValueError from then on."""
         self._terminal.close()
 
-    def state(self) -> TerminalState | None:
-        """Give everything that is known of the terminal; None where there is no snapshot."""
+    def state(self, *, visible_only: bool = False) -> TerminalState | None:
+        """Give what is known of the terminal, with or without scrollback; None where there is no snapshot."""
         encoded = self._terminal.encode()
-        return None if encoded is None else decode(encoded)
+        return None if encoded is None else decode(encoded, visible_only=visible_only)
 
 
 def _check_size(rows: int, cols: int) -> None:

@@ -6,7 +6,6 @@ process of its own, which knows no token, holds no other descriptor than its soc
 
 import contextlib
 import logging
-import os
 import resource
 import signal
 import socket
@@ -70,7 +69,6 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold what people see on their screens
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # the first to go when memory is short
-        os.nice(5)
     with socket.socket(fileno=int(sys.argv[1])) as sock, contextlib.suppress(OSError):
         serve(sock)
 
