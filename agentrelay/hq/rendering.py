@@ -31,6 +31,9 @@ FROM_BYTES = 4 << 20
 MODES_FROM_BYTES = 32 << 20
 """How far back the terminal modes are looked for that are in force where a new screen starts."""
 
+KEPT_S = 60.0
+"""How long a screen is kept for the next who asks: up to 2 MB each."""
+
 ASK_BYTES = 16 << 10
 """How much of new output is searched for queries. A program that waits for an answer has stopped writing."""
 
@@ -56,6 +59,8 @@ class _Rendering:
 
     def __init__(self, session: Session) -> None:
         self.turn = asyncio.Lock()
+        self.used_s = 0.0
+        self.watched = False
         self.answer_from: int | None = None
         self.offset = 0
         self._size = (session.rows, session.cols)
@@ -65,10 +70,10 @@ class _Rendering:
         """Feed what is new up to now, answer what is to be answered, and give the screen."""
         head = session.head
         screen = self._screen
-        if screen is None or head - self.offset > FROM_BYTES + MODES_FROM_BYTES:
+        if screen is None or screen.lost or head - self.offset > FROM_BYTES + MODES_FROM_BYTES:
             screen = self._screen = await self._begin(session)
         while self.offset < head:
-            stop = self._next_stop(session, head)
+            stop = await self._next_stop(session, head)
             start, data = await session.read_output(self.offset, stop - self.offset)
             if not data:
                 self.offset = stop
@@ -79,10 +84,10 @@ class _Rendering:
             if reply:
                 with contextlib.suppress(SessionOver, LimitReached):
                     session.send_input(reply)
-        self._resize(screen, (session.rows, session.cols))
+        await self._resize(screen, (session.rows, session.cols))
         return screen
 
-    def _next_stop(self, session: Session, head: int) -> int:
+    async def _next_stop(self, session: Session, head: int) -> int:
         """Give the offset up to which output can be fed in one go, having done what is due at this one."""
         stops = [head, self.offset + CHUNK_BYTES]
         for offset, rows, cols in session.sizes:
@@ -90,22 +95,28 @@ class _Rendering:
                 stops.append(offset)
                 break
             if self._screen is not None:
-                self._resize(self._screen, (rows, cols))
+                await self._resize(self._screen, (rows, cols))
         if self.answer_from is not None and self.answer_from > self.offset:
             stops.append(self.answer_from)
         return min(stops)
 
-    def _resize(self, screen: "Screen", size: tuple[int, int]) -> None:
+    async def _resize(self, screen: "Screen", size: tuple[int, int]) -> None:
         if size != self._size:
             self._size = size
-            screen.resize(rows=size[0], cols=size[1])
+            await asyncio.to_thread(screen.resize, rows=size[0], cols=size[1])
 
     async def _begin(self, session: Session) -> "Screen":
         """Make a screen that starts a little before now, in the modes that are in force there."""
-        if self._screen is not None:
-            self._screen.close()
+        before, self._screen = self._screen, None
+        poisoned = before is not None and before.to_blame
+        if before is not None:
+            await asyncio.to_thread(before.close)
         self._size = next(((rows, cols) for _, rows, cols in session.sizes), (session.rows, session.cols))
         screen = await asyncio.to_thread(_new_screen, *self._size)
+        if poisoned:
+            # Its output ended the renderer. The same bytes would do so again: begin empty, behind them.
+            self.offset = session.head
+            return screen
         start = max(session.base, session.head - FROM_BYTES)
         self.offset = start
         if start > session.base:
@@ -117,7 +128,7 @@ class _Rendering:
                     break
                 modes = await asyncio.to_thread(_modes_after, modes, data)
                 offset += len(data)
-            screen.feed(_set_modes(modes.items()))
+            await asyncio.to_thread(screen.feed, _set_modes(modes.items()))
             # Begin with a whole line: here may be the middle of a sequence or a character.
             offset, data = await session.read_output(start, CHUNK_BYTES)
             self.offset = offset + data.find(b"\n") + 1
@@ -125,16 +136,21 @@ class _Rendering:
 
 
 def _new_screen(rows: int, cols: int) -> "Screen":
-    # Imported when needed: the library takes half a second, which a restart of HQ need not wait for.
+    # Imported when needed: what HQ starts without, it starts sooner.
     from agentrelay.hq.screen import Screen
 
     return Screen(rows=rows, cols=cols)
 
 
+def _start_renderer() -> None:
+    from agentrelay.hq.screen import RENDERER
+
+    RENDERER.start()
+
+
 async def prepare() -> None:
-    """Load what rendering needs, off the loop's thread, so that the first viewer does not wait for it."""
-    screen = await asyncio.to_thread(_new_screen, 24, 80)
-    screen.close()
+    """Start the process that renders, so that the first viewer does not wait for it."""
+    await asyncio.to_thread(_start_renderer)
 
 
 def _modes_after(modes: dict[bytes, bytes], data: bytes) -> dict[bytes, bytes]:
@@ -159,7 +175,25 @@ def _rendering(session: Session) -> _Rendering:
     rendering = _renderings.get(session)
     if rendering is None:
         rendering = _renderings[session] = _Rendering(session)
+    loop = asyncio.get_running_loop()
+    rendering.used_s = loop.time()
+    if not rendering.watched:
+        rendering.watched = True
+        loop.call_later(KEPT_S, _drop_if_idle, session)
     return rendering
+
+
+def _drop_if_idle(session: Session) -> None:
+    """Give a screen's memory back when nobody has asked for it in a while."""
+    rendering = _renderings.get(session)
+    if rendering is None:
+        return
+    loop = asyncio.get_running_loop()
+    idle_s = loop.time() - rendering.used_s
+    if idle_s >= KEPT_S and not rendering.turn.locked():
+        del _renderings[session]
+    else:
+        loop.call_later(max(KEPT_S - idle_s, 1.0), _drop_if_idle, session)
 
 
 async def snapshot(session: Session) -> Snapshot | None:
