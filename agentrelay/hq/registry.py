@@ -250,6 +250,8 @@ class Registry:
             )
             async with asyncio.timeout(START_S):
                 await asyncio.shield(started)
+            # Its epoch has been told once it is told at all, so it has to outlive HQ from here on.
+            await self._store.save_session(_row(session))
         except TimeoutError:
             self._abandon(session, link)
             raise StartFailed(

@@ -12,7 +12,7 @@ import pytest
 from agentrelay import fastpath
 from agentrelay.errors import ProtocolError, StartFailed
 from agentrelay.protocol import mux
-from agentrelay.protocol.messages import Preset, Start
+from agentrelay.protocol.messages import MAX_LINK_TEXT_BYTES, Preset, Start
 from agentrelay.runner.link import FRAME_BYTES, INPUT_ACK_BYTES, Link, signal_by_name
 from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.pty import MAX_INPUT_BYTES, Exit, Facts, PtySession
@@ -202,12 +202,12 @@ async def test_register_fits_whatever_the_commands_are(
     sessions: FakeSessions, connect: Callable[[], Hq]
 ) -> None:
     sessions.command = ["claude", "-p", "do this " * 8000]
-    for number in range(100):
+    for number in range(1000):
         sessions.add(f"session-{number:032}")
     hq = connect()
     ((_, payload),) = hq.endpoint.take()
-    assert len(payload["sessions"]) == 100
-    assert len(orjson.dumps(payload)) < 65_536
+    assert len(payload["sessions"]) == 1000
+    assert len(orjson.dumps(payload)) < MAX_LINK_TEXT_BYTES
     assert payload["sessions"][0]["command"][0] == "claude"
 
 

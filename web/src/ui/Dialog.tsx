@@ -71,23 +71,25 @@ export function Confirm({ title, children, action, onConfirm, onClose, error, bu
     <AlertDialog.Root open onOpenChange={(open) => !open && onClose()}>
       <AlertDialog.Portal>
         <AlertDialog.Overlay className={scrim} />
-        <AlertDialog.Content className={cn(panel, "p-5 sm:top-[18vh] sm:w-100")}>
-          <AlertDialog.Title className="font-semibold text-[15px]">{title}</AlertDialog.Title>
-          <AlertDialog.Description asChild>
-            <div className="mt-2 text-[13px] text-soft">{children}</div>
-          </AlertDialog.Description>
-          {error && (
-            <p role="alert" className="mt-3 text-bad text-xs">
-              {error}
-            </p>
-          )}
-          <div className="mt-5 flex justify-end gap-2 max-sm:mb-1 max-sm:*:h-10 max-sm:*:flex-1">
-            <AlertDialog.Cancel asChild>
-              <Button>Cancel</Button>
-            </AlertDialog.Cancel>
-            <Button look="danger" onClick={onConfirm} disabled={busy}>
-              {action}
-            </Button>
+        <AlertDialog.Content className={cn(panel, "sm:top-[18vh] sm:w-100")}>
+          <div className="p-5">
+            <AlertDialog.Title className="font-semibold text-[15px]">{title}</AlertDialog.Title>
+            <AlertDialog.Description asChild>
+              <div className="mt-2 text-[13px] text-soft">{children}</div>
+            </AlertDialog.Description>
+            {error && (
+              <p role="alert" className="mt-3 text-bad text-xs">
+                {error}
+              </p>
+            )}
+            <div className="mt-5 flex justify-end gap-2 max-sm:mb-1 max-sm:*:h-10 max-sm:*:flex-1">
+              <AlertDialog.Cancel asChild>
+                <Button>Cancel</Button>
+              </AlertDialog.Cancel>
+              <Button look="danger" onClick={onConfirm} disabled={busy}>
+                {action}
+              </Button>
+            </div>
           </div>
         </AlertDialog.Content>
       </AlertDialog.Portal>

@@ -7,7 +7,7 @@ it.each([
   ["http://[::1]:8080/", "agentrelay-runner --hq-url ws://[::1]:8080/ws/runner"],
   [
     "https://hq.example.com/",
-    "agentrelay-runner --hq-url wss://hq.example.com/ws/runner --token <runner token>",
+    "RUNNER_TOKEN=<runner token> agentrelay-runner --hq-url wss://hq.example.com/ws/runner",
   ],
 ])("names the HQ at %s", (url, command) => {
   expect(connectCommand(url).command).toBe(command);

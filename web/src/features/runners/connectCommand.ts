@@ -10,6 +10,7 @@ export function connectCommand(hqUrl: string): { command: string; needsToken: bo
   const url = new URL("/ws/runner", hqUrl);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   const needsToken = !LOOPBACK.has(url.hostname);
-  const token = needsToken ? " --token <runner token>" : "";
-  return { command: `agentrelay-runner --hq-url ${url.href}${token}`, needsToken };
+  // In the environment, where other users of the machine cannot read it.
+  const token = needsToken ? "RUNNER_TOKEN=<runner token> " : "";
+  return { command: `${token}agentrelay-runner --hq-url ${url.href}`, needsToken };
 }

@@ -59,9 +59,16 @@ export function NewSessionDialog({ runners, wish, onStart, onClose }: NewSession
   }
 
   // In a field Enter starts by itself; on a preset it would do nothing.
-  function submitOnEnter({ key, target, ctrlKey, metaKey }: KeyboardEvent) {
+  function onKey(event: KeyboardEvent) {
+    const { key, target, ctrlKey, metaKey, altKey } = event;
     const onPreset = target instanceof Element && target.role === "radio";
     if (key === "Enter" && (onPreset || ctrlKey || metaKey)) submit();
+    // Who types where nothing can be typed means the command.
+    if (onPreset && key.length === 1 && key !== " " && !ctrlKey && !metaKey && !altKey) {
+      event.preventDefault();
+      change({ commandLine: fields.commandLine + key });
+      document.getElementById(`${id}-command`)?.focus();
+    }
   }
 
   return (
@@ -89,7 +96,7 @@ export function NewSessionDialog({ runners, wish, onStart, onClose }: NewSession
         </>
       }
     >
-      <form id={`${id}-form`} onSubmit={submit} onKeyDown={submitOnEnter} className="flex flex-col gap-4">
+      <form id={`${id}-form`} onSubmit={submit} onKeyDown={onKey} className="flex flex-col gap-4">
         <Field label="Runner" htmlFor={`${id}-runner`} hint={runner ? undefined : "No runner is online."}>
           <SelectInput
             id={`${id}-runner`}
