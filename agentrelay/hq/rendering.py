@@ -61,6 +61,7 @@ class _Rendering:
         self.turn = asyncio.Lock()
         self.used_s = 0.0
         self.watched = False
+        self.incomplete = False  # it began empty, so it is no replay of what was before
         self.answer_from: int | None = None
         self.offset = 0
         self._size = (session.rows, session.cols)
@@ -108,12 +109,12 @@ class _Rendering:
     async def _begin(self, session: Session) -> "Screen":
         """Make a screen that starts a little before now, in the modes that are in force there."""
         before, self._screen = self._screen, None
-        poisoned = before is not None and before.to_blame
+        self.incomplete = before is not None and before.to_blame
         if before is not None:
             await asyncio.to_thread(before.close)
         self._size = next(((rows, cols) for _, rows, cols in session.sizes), (session.rows, session.cols))
         screen = await asyncio.to_thread(_new_screen, *self._size)
-        if poisoned:
+        if self.incomplete:
             # Its output ended the renderer. The same bytes would do so again: begin empty, behind them.
             self.offset = session.head
             return screen
@@ -200,7 +201,8 @@ async def snapshot(session: Session) -> Snapshot | None:
     """Render a session as it is now, for a viewer that has nothing or fell too far behind.
 
     Returns:
-        None where there is no snapshot at this offset, in the middle of a picture of more than 1 MiB.
+        None where there is no snapshot: in the middle of a picture of more than 1 MiB, or after output that
+        the renderer did not survive. Raw output is the better replay then.
 
     Raises:
         LogError: the output log cannot be read.
@@ -208,7 +210,7 @@ async def snapshot(session: Session) -> Snapshot | None:
     rendering = _rendering(session)
     async with rendering.turn:
         screen = await rendering.catch_up(session)
-        data = await asyncio.to_thread(screen.snapshot)
+        data = None if rendering.incomplete else await asyncio.to_thread(screen.snapshot)
         return None if data is None else Snapshot(rendering.offset, data)
 
 
