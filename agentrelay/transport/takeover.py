@@ -26,6 +26,8 @@ log = logging.getLogger("agentrelay.transport")
 
 HEADERS_S = 10.0
 HEADERS_BYTES = 64 << 10
+UNREAD_BODY_S = 30.0
+"""How long the rest of a body may take whose request has been answered without it: 16 MiB at 5 Mbit/s."""
 
 
 class UpgradeRequest(NamedTuple):
@@ -75,8 +77,9 @@ class TakeoverProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0  # since the last headers, body or end of a request
+        self._in_body = False
+        self._timer: asyncio.TimerHandle | None = None  # of headers, or of a body that nobody reads
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give the first request's headers 10 s."""
@@ -85,53 +88,73 @@ class TakeoverProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the timer."""
-        self._drop_head_timer()
+        self._drop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what it leaves behind an upgrade request belongs to the WebSocket."""
         self._unset_keepalive_if_required()
-        if self._head_timer is None and self._between_requests():
+        if self._timer is None and not self._in_body and self._is_answered():
             self._await_head()
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._drop_head_timer()
+            self._drop_timer()
             if self._should_upgrade():
                 self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._drop_head_timer()
+            self._drop_timer()
             if not self.transport.is_closing():
                 self._refuse(Refusal(400, "Bad request", "this is not an HTTP/1.1 request"))
         else:
-            if self._head_timer is not None and self._head_bytes > HEADERS_BYTES:
+            if self._head_bytes > HEADERS_BYTES:
                 self._refuse(HEADERS_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """Stop the clock and go on."""
-        self._drop_head_timer()
+        self._drop_timer()
+        self._in_body = True
+        self._head_bytes = 0
         if sum(len(name) + len(value) + 4 for name, value in self.headers) + len(self.url) > HEADERS_BYTES:
             self._refuse(HEADERS_TOO_LARGE)
             raise ConnectionAbortedError  # ends the parser's work on what follows
         super().on_headers_complete()
 
-    def _between_requests(self) -> bool:
-        # The rest of a body that was refused unread is not the head of a request.
-        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
+    def on_body(self, body: bytes) -> None:
+        """Go on; a part of the body has arrived, so what came before it is no endless trailer."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Go on; what follows is the head of another request, also where nobody read the body."""
+        self._in_body = False
+        self._head_bytes = 0
+        super().on_message_complete()
+        if self._timer is not None:
+            self._drop_timer()
+            self._await_head()
+
+    def on_response_complete(self) -> None:
+        """Go on; give what is left of a body that nobody read a while to arrive."""
+        super().on_response_complete()
+        if self._in_body and self._is_answered() and not self.transport.is_closing():
+            self._timer = self.loop.call_later(UNREAD_BODY_S, self.transport.close)
+
+    def _is_answered(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
 
     def _await_head(self) -> None:
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEADERS_S, self._head_too_slow)
+        self._timer = self.loop.call_later(HEADERS_S, self._head_too_slow)
 
-    def _drop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _drop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _head_too_slow(self) -> None:
-        self._head_timer = None
+        self._timer = None
         if self._head_bytes:
             self._refuse(Refusal(408, "Request timeout", f"headers have to arrive within {HEADERS_S:.0f} s"))
         else:

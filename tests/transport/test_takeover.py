@@ -24,6 +24,7 @@ from tests.transport.peers import SECONDS, Listener, frame, listen, raw, say_ok,
 
 TEXT, BINARY, CLOSE = 1, 2, 8
 GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+UNREAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n"
 
 
 # --- bytes that come with the request -------------------------------------------------------------
@@ -249,11 +250,13 @@ async def test_a_large_body_arrives_whole(listener: Listener) -> None:
     assert answer.content == b"POST /post " + body
 
 
-async def test_a_body_that_nobody_reads_is_not_taken_for_headers() -> None:
-    async def refuse(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    """Answer without a look at the body."""
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
+
+async def test_a_body_that_nobody_reads_is_not_taken_for_headers() -> None:
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n"
     async with listen(refuse) as listener, raw(listener, head) as peer:
         assert (await peer.response())[0] == 401
@@ -317,8 +320,9 @@ async def test_headers_of_60_kib_are_taken(listener: Listener) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for headers as long as a test can."""
+    """Wait for headers, and for a body that nobody reads, as long as a test can."""
     monkeypatch.setattr(takeover_module, "HEADERS_S", 0.05)
+    monkeypatch.setattr(takeover_module, "UNREAD_BODY_S", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -337,16 +341,40 @@ async def test_headers_that_come_too_slowly_are_refused(listener: Listener, befo
 
 @pytest.mark.usefixtures("impatient")
 async def test_slow_headers_behind_a_body_that_nobody_read_are_refused() -> None:
-    async def refuse(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
-
-    request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
-    async with listen(refuse) as listener, raw(listener, request + b"GET / HT") as peer:
+    async with listen(refuse) as listener, raw(listener, UNREAD + b"hello" + b"GET / HT") as peer:
         assert (await peer.response())[0] == 401
         peer.send(b"TP/1.1\r\nHost")
 
         assert (await peer.response())[0] == 408
+
+
+async def test_endless_headers_behind_a_body_that_came_after_its_answer_are_refused() -> None:
+    async with listen(refuse) as listener, raw(listener, UNREAD) as peer:
+        assert (await peer.response())[0] == 401
+        peer.send(b"hello" + b"GET / HTTP/1.1\r\nX: " + b"a" * 300_000)
+
+        assert (await peer.response())[0] == 431
+
+
+@pytest.mark.parametrize(
+    "endless", [b"0\r\nX: ", b"5;", b"5\r\nhello\r\n0"], ids=["trailer", "extension", "size"]
+)
+async def test_a_chunked_body_whose_framing_never_ends_is_refused(listener: Listener, endless: bytes) -> None:
+    opening = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with raw(listener, opening + endless + b"0" * 300_000) as peer:
+        assert (await peer.response())[0] == 431
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "rest", [b"", b"hell", b"hello", b"helloGET / HT"], ids=["none", "some", "all", "more"]
+)
+async def test_a_connection_that_stops_in_or_behind_a_body_that_nobody_reads_is_closed(rest: bytes) -> None:
+    async with listen(refuse) as listener, raw(listener, UNREAD) as peer:
+        assert (await peer.response())[0] == 401
+        peer.send(rest)
+
+        assert await peer.rest() == b""
 
 
 @pytest.mark.usefixtures("impatient")
