@@ -142,7 +142,8 @@ def _listen(config: HqConfig) -> list[socket.socket]:
         listener = socket.create_server((config.host, config.port), family=family, backlog=1024)
     except OSError as error:
         where = f"{config.host}:{config.port}"
-        raise ConfigError(f"cannot listen on {where}: {error.strerror}; choose another --host or --port") from error
+        what = f"cannot listen on {where}: {error.strerror}"
+        raise ConfigError(f"{what}; choose another --host or --port") from error
     return [listener]
 
 
