@@ -8,6 +8,7 @@ whatever went wrong unexpectedly.
 import asyncio
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,6 +74,8 @@ class Gate:
         if answer is None:
             try:
                 await self._app(scope, _limited(receive, scope), send_on)
+            except ClientDisconnect:
+                return  # in the middle of its body: nobody is left to be answered
             except Exception as error:
                 answer = unexpected(error)
         if answer is not None and not started:

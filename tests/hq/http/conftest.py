@@ -288,6 +288,8 @@ class Asgi:
         headers: list[tuple[bytes, bytes]] | None = None,
         body: list[bytes] | None = None,
         query: bytes = b"",
+        *,
+        breaks_off: bool = False,
     ) -> "Asgi":
         chunks = list(body or [])
         self.received, self.status, self.body = 0, 0, b""
@@ -295,7 +297,11 @@ class Asgi:
         async def receive() -> dict[str, Any]:
             self.received += 1
             if chunks:
-                return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
+                return {
+                    "type": "http.request",
+                    "body": chunks.pop(0),
+                    "more_body": bool(chunks) or breaks_off,
+                }
             return {"type": "http.request" if self.received == 1 else "http.disconnect"}
 
         async def send(message: Any) -> None:

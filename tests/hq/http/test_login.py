@@ -136,6 +136,14 @@ async def test_nobody_gets_to_send_a_large_body_to_the_login(asgi: Asgi) -> None
     assert (asgi.status, asgi.received) == (413, 5)
 
 
+async def test_a_body_that_breaks_off_is_not_logged_as_a_fault(
+    asgi: Asgi, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asgi.request("POST", "/api/login", [(b"host", b"localhost")], [b'{"token": "'], breaks_off=True)
+    assert asgi.status == 0
+    assert caplog.records == []
+
+
 async def test_nobody_gets_to_send_a_body_for_ever(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "OPEN_BODY_S", 0.01)
 
