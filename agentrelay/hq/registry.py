@@ -143,7 +143,7 @@ class Registry:
             # No link has come yet. A program that was being started either runs or not: its runner will tell.
             session.state = state if state in (State.ENDED, State.LOST) else State.AWAY
             session.input = InputQueue(counted=False)
-            if row.recording:
+            if row.recording and row.epoch:  # without one its program was still being started: see `_claim`
                 try:
                     session.recorder = await self._archive.reopen(session)
                 except LogError as error:
@@ -357,13 +357,17 @@ class Registry:
         if session.runner_id != runner_id:
             log.warning("runner %s holds session %s of %s", runner_id, held.session_id, session.runner_id)
             return None
-        if session.state is State.ENDED:
-            return None
         if session.epoch != held.epoch:
             if session.epoch:
                 log.warning("session %s has come back as another one", held.session_id)
                 return None
+            # It was being started when its link was lost, or HQ died.
             session.epoch = Epoch(held.epoch)
+            if session.recording:
+                self._open_log(session)
+                self._session_changed(session)
+        if session.state is State.ENDED:
+            return None
         session.pid = held.pid
         return session
 
@@ -384,14 +388,18 @@ class Registry:
         session.epoch = Epoch(held.epoch)
         session.pid = held.pid
         session.state = State.AWAY
-        try:
-            session.recorder = self._archive.adopt(session)
-        except LogError as error:
-            log.warning("session %s goes on without its log: %s", held.session_id, error)
-            session.recording = False
+        self._open_log(session)
         self.sessions[session.session_id] = session
         self._run(self._store.save_session(_row(session)))
         return None if session.state is State.ENDED else session
+
+    def _open_log(self, session: Session) -> None:
+        """Begin the log of a session that its runner holds, or go on with what there is of it."""
+        try:
+            session.recorder = self._archive.adopt(session)
+        except LogError as error:
+            log.warning("session %s goes on without its log: %s", session.session_id, error)
+            session.recording = False
 
     def link_down(self, link: RunnerLink) -> None:
         """Mark a runner as away."""

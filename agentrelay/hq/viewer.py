@@ -291,7 +291,7 @@ class Viewer:
                 log.warning("%s", error)
         if not self._attached:
             return
-        if not data:
+        if not data and not self._session.is_logging(offset):
             # The log, if there is one, ends before the ring begins: those bytes are nowhere any more.
             offset = max(offset, self._session.ring_base)
         if offset > self._cursor:

@@ -1,5 +1,6 @@
 """What surrounds a session, without sockets, threads or a clock of its own."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 
@@ -101,6 +102,7 @@ class FakeRecorder:
 
     Attributes:
         bytes: the log by offset; None where it recorded a gap.
+        gate: reading waits for it.
         failed: whether it takes no more.
     """
 
@@ -109,6 +111,8 @@ class FakeRecorder:
         self.bytes: list[int | None] = []
         self.records: list[tuple[object, ...]] = []
         self.failed = False
+        self.gate = asyncio.Event()
+        self.gate.set()
         self._session = session
         self._reading: ByteRing = session.writable_ring()
         self._reading.keep = session.head
@@ -138,6 +142,7 @@ class FakeRecorder:
         self.records.append(("ended", exit_code, signal))
 
     async def read(self, start: int, max_bytes: int) -> tuple[int, bytes]:
+        await self.gate.wait()
         at = max(start, self.base)
         while at < self.logged and self.bytes[at] is None:
             at += 1
@@ -148,9 +153,16 @@ class FakeRecorder:
             data.append(byte)
         return (at, bytes(data)) if data else (max(start, self.logged), b"")
 
+    @property
+    def waiting_gap(self) -> int | None:
+        """Where the last gap that is not written yet ends."""
+        return self._gaps[-1][1] if self._gaps else None
+
     def write(self, n_bytes: int = 1 << 60) -> None:
         """Write up to `n_bytes` of output and the gaps between, and report it."""
-        while not self.failed:
+        if self.failed:
+            return
+        while self.logged < self._session.head:
             gap = self._gaps[0] if self._gaps else None
             stop = min(gap[0] if gap else self._reading.head, self.logged + n_bytes)
             if stop > self.logged:

@@ -149,6 +149,25 @@ async def test_a_link_that_is_lost_over_a_start_fails_it_at_once(
     assert "never retrieved" not in caplog.text
 
 
+async def test_a_program_whose_start_went_down_with_its_link_is_recorded(
+    plane: Plane, runner: FakeRunner, data: Path
+) -> None:
+    asked: list[Start] = []
+    runner.on_start = asked.append
+    starting = asyncio.ensure_future(plane.registry.start_session("box", StartSession()))
+    await runner.until(lambda: asked)
+    newer = FakeRunner(plane)
+    program = newer.programs[asked[0].session_id] = Program(newer, asked[0])
+    await newer.connect()
+    with pytest.raises(RunnerAway):
+        await starting
+    program.print(b"it runs")
+    await newer.until(lambda: program.acked == 7)
+
+    async with run_plane(copied(data)) as other:
+        assert await other.session(program.session_id).read_output(0, MIB) == (0, b"it runs")
+
+
 async def test_a_link_that_is_lost_before_the_runner_is_asked_fails_the_start(
     plane: Plane, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -624,6 +643,26 @@ async def test_a_session_that_was_being_started_when_hq_died_is_found_or_lost(
         async with attached(other, asked[0].session_id) as viewer:
             await viewer.read_to(7)
             assert viewer.output == b"it runs"
+
+
+async def test_a_session_that_was_being_started_when_hq_died_is_recorded(
+    plane: Plane, runner: FakeRunner, data: Path
+) -> None:
+    asked: list[Start] = []
+    runner.on_start = asked.append
+    starting = asyncio.ensure_future(plane.registry.start_session("box", StartSession()))
+    await runner.until(lambda: asked)
+    killed = copied(data)
+    runner.start(asked[0])
+    await starting
+    program = runner.programs[asked[0].session_id]
+    async with run_plane(killed) as other:
+        runner.plane = other
+        await runner.connect()
+        program.print(b"it runs")
+        await runner.until(lambda: program.acked == 7)
+    async with run_plane(killed) as third:
+        assert await third.session(program.session_id).read_output(0, MIB) == (0, b"it runs")
 
 
 async def test_hq_starts_and_stops_without_a_word(data: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -383,6 +383,27 @@ async def test_who_attaches_later_is_told_of_the_gap_too(
         assert viewer.shown == program.output[2:]
 
 
+async def test_who_attaches_between_gaps_waits_for_what_the_disk_has_not_taken(
+    plane: Plane, runner: FakeRunner, program: Program, disk: Disk
+) -> None:
+    program.print(b"before")
+    gaps = [lose(runner, program, 1000)]
+    await at_hq(plane, program)
+    await plane.logged(program.session_id)
+    disk.answers.clear()
+    program.print(b"between")
+    gaps.append(lose(runner, program, 1000))
+    program.print(b"after")
+    await at_hq(plane, program)
+    async with attached(plane, program.session_id) as viewer:
+        await viewer.read_to(gaps[0][1])
+        disk.answers.set()
+        await viewer.read_to(len(program.output))
+
+        assert viewer.gaps == gaps
+        assert viewer.shown == program.output
+
+
 async def stall(plane: Plane, program: Program) -> None:
     """Print until the one viewer there is takes no more."""
     (follower,) = plane.session(program.session_id).followers
