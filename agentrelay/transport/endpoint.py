@@ -11,6 +11,7 @@ did not take. With TLS there is no direct path: the same code, through the trans
 import asyncio
 import logging
 from collections.abc import Callable
+from enum import IntFlag
 from typing import Protocol, cast
 
 from websockets.frames import Frame, Opcode
@@ -29,6 +30,17 @@ MAX_MESSAGE_BYTES = (1 << 20) + (1 << 16)
 
 MAX_FAST_BYTES = 128 << 10
 """Largest payload the fast path takes; a receive buffer of twice that always has room to read into."""
+
+TURN_COST = 512
+"""What of one peer is handled before everybody else has a turn: so many small binary messages, which take two
+to four milliseconds."""
+
+SLOW_COST = 32
+"""How many of those a frame counts that the library takes: a text message decoded, handled and answered."""
+
+HIGH_WATER_BYTES = 2 << 20
+"""A peer that leaves more than this unread is not read either: what is queued is what it asked for. More than
+any snapshot, so that a slow viewer can still type while it gets one."""
 
 CLOSE_S = 5.0
 """How long a peer may take over the closing handshake."""
@@ -52,6 +64,17 @@ _scratch_view = memoryview(_scratch)
 
 ReceiveFast = Callable[[bytearray, int, int], tuple[int, int]]
 """Takes frames out of `buf[start:end]`; gives how far it came and why it stopped."""
+
+
+class Pause(IntFlag):
+    """Why nothing is read from a peer."""
+
+    OWNER = 1
+    """The owner takes no more for now."""
+    TURN = 2
+    """What has arrived already waits for the next turn."""
+    UNREAD = 4
+    """The peer does not read what it is sent."""
 
 
 class EndpointHandler(Protocol):
@@ -86,6 +109,7 @@ class Endpoint(asyncio.BufferedProtocol):
         receive_fast: set by an owner that takes binary frames in bulk instead of one by one.
         max_text_bytes: largest text message; an owner whose text is not control messages sets its own.
         fd: the socket, for writes that go past the transport; -1 where there is no such path (TLS).
+        open: whether messages can still be sent, and are heard. Only the endpoint sets it.
     """
 
     handler: EndpointHandler
@@ -97,14 +121,16 @@ class Endpoint(asyncio.BufferedProtocol):
         self._masked = masked
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._liveness = Liveness(self._loop.time())
+        self._now_s = self._loop.time
+        self._liveness = Liveness(self._now_s())
         self._tail = b""
         self._pos = 0  # in the receive buffer: what lies before it is taken
         self._slow_left = 0
         self._fragments: list[bytes] = []
         self._fragmented: Opcode | None = None
+        self._turn = 0
         self._paused_writing = False
-        self._paused_reading = False
+        self._paused_reading = Pause(0)
         self._closed = False
         self._aborted = False
         self._close_timer: asyncio.TimerHandle | None = None
@@ -113,6 +139,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self.max_text_bytes = MAX_TEXT_BYTES
         self.transport: asyncio.Transport
         self.fd = -1
+        self.open = True
 
     # The connection
 
@@ -132,6 +159,7 @@ class Endpoint(asyncio.BufferedProtocol):
         if self._closed:
             return
         self._closed = True
+        self.open = False
         self.fd = -1
         for timer in (self._close_timer, self._liveness_timer):
             if timer is not None:
@@ -146,10 +174,9 @@ class Endpoint(asyncio.BufferedProtocol):
             if self._on_lost is not None:
                 self._on_lost(self)
 
-    @property
-    def open(self) -> bool:
-        """Whether messages can still be sent, and are heard."""
-        return self._ws.state is State.OPEN and not self._aborted and not self._closed
+    def _look_at_state(self) -> None:
+        """See whether the library, or who called it, has begun to close."""
+        self.open = self._ws.state is State.OPEN and not self._aborted and not self._closed
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the closing handshake; a peer that does not take part is cut off after 5 s.
@@ -159,6 +186,7 @@ class Endpoint(asyncio.BufferedProtocol):
         if not self.open:
             return
         self._ws.send_close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+        self._look_at_state()
         self._send_pending()
         self._expect_close()
 
@@ -166,6 +194,7 @@ class Endpoint(asyncio.BufferedProtocol):
         """Cut the connection now; `on_closed` follows."""
         if not self._closed:
             self._aborted = True
+            self.open = False
             self.transport.abort()
 
     def shutdown(self) -> None:
@@ -175,7 +204,7 @@ class Endpoint(asyncio.BufferedProtocol):
     def _expect_close(self) -> None:
         if self._close_timer is None and not self._closed:
             self._close_timer = self._loop.call_later(CLOSE_S, self.abort)
-            self.resume_reading()  # else the peer's answer would not be read
+            self._resume(Pause.OWNER | Pause.UNREAD)  # else the peer's answer would not be read
 
     def _check_liveness(self) -> None:
         now_s = self._loop.time()
@@ -196,15 +225,24 @@ class Endpoint(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Give the loop the shared buffer behind what is left of an unfinished frame; it is never empty."""
         del sizehint
+        if not self._tail:
+            return _scratch_view
         tail_bytes = len(self._tail)
         _scratch_view[:tail_bytes] = self._tail
         return _scratch_view[tail_bytes:]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take `nbytes` bytes that the loop has put into the buffer."""
-        self._liveness.heard(self._loop.time())
-        end = len(self._tail) + nbytes
+        self._liveness.heard(self._now_s())
+        self._take(len(self._tail) + nbytes)
+        if self._turn <= 0:
+            self._pause(Pause.TURN)
+            self._loop.call_soon(self._go_on)
+
+    def _take(self, end: int) -> None:
+        """Take what is in the buffer up to `end`, as far as one turn goes; the rest becomes the tail."""
         self._pos = 0
+        self._turn = TURN_COST
         try:
             self._receive(end)
         except ProtocolError as error:
@@ -215,45 +253,62 @@ class Endpoint(asyncio.BufferedProtocol):
             log.exception("a fault while handling a peer's message; its connection is closed")
             self.close(INTERNAL_ERROR, "internal error")
             self._receive(end)
-        self._tail = bytes(_scratch_view[self._pos : end])
+        self._tail = bytes(_scratch_view[self._pos : end]) if self._pos < end else b""
+
+    def _go_on(self) -> None:
+        """Take, in a turn of its own, what arrived earlier; read on when that is done."""
+        if self._closed:
+            return
+        waiting = self._tail
+        end = min(len(waiting), len(_scratch))
+        _scratch_view[:end] = waiting[:end]
+        self._take(end)
+        self._tail += waiting[end:]
+        if self._turn <= 0 or end < len(waiting):
+            self._loop.call_soon(self._go_on)
+        else:
+            self._resume(Pause.TURN)
 
     def start(self, rest: bytes) -> None:
         """Take the bytes that arrived together with the handshake, then let the transport read on.
 
         Whoever hands the transport over has stopped its reading.
         """
-        view = memoryview(rest)
-        while view:
-            buffer = self.get_buffer(len(view))
-            n_bytes = min(len(buffer), len(view))
-            buffer[:n_bytes] = view[:n_bytes]
-            self.buffer_updated(n_bytes)
-            view = view[n_bytes:]
-        if not self._paused_reading and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._tail = rest
+        self._paused_reading = Pause.TURN
+        self._go_on()
 
     def eof_received(self) -> bool:
         """End with the peer."""
         self._ws.receive_eof()
+        self._look_at_state()
         self._send_pending()
         return False
 
     def pause_reading(self) -> None:
         """Take nothing more from this peer for now; frames already in the buffer still arrive."""
-        if not self._paused_reading and self.open:
-            self._paused_reading = True
-            self.transport.pause_reading()
+        if self.open:
+            self._pause(Pause.OWNER)
 
     def resume_reading(self) -> None:
         """Undo `pause_reading`."""
-        if self._paused_reading and not self._closed:
-            self._paused_reading = False
-            self._liveness.heard(self._loop.time())
-            self.transport.resume_reading()
+        self._resume(Pause.OWNER)
+
+    def _pause(self, why: Pause) -> None:
+        if not self._paused_reading and not self._closed:
+            self.transport.pause_reading()
+        self._paused_reading |= why
+
+    def _resume(self, why: Pause) -> None:
+        if self._paused_reading & why:
+            self._paused_reading &= ~why
+            self._liveness.heard(self._now_s())
+            if not self._paused_reading and not self._closed and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def _receive(self, end: int) -> None:
-        """Take everything up to `end` but the beginning of a frame; moves `_pos`."""
-        while self._pos < end:
+        """Take everything up to `end` but the beginning of a frame, or a turn's worth; moves `_pos`."""
+        while self._pos < end and self._turn > 0:
             if self._slow_left:
                 self._feed_library(end)
                 continue
@@ -273,7 +328,7 @@ class Endpoint(asyncio.BufferedProtocol):
             self._slow_left = extent if extent > 0 else end - self._pos
 
     def _receive_fast(self, end: int) -> int:
-        """Take fast frames until one is incomplete (MORE) or not the fast path's (SLOW)."""
+        """Take fast frames until one is incomplete or the turn is over (MORE), or one is not fast (SLOW)."""
         while True:
             if self.receive_fast is not None:
                 self._pos, status = self.receive_fast(_scratch, self._pos, end)
@@ -288,15 +343,21 @@ class Endpoint(asyncio.BufferedProtocol):
                 fastpath.unmask(_scratch, start, stop, mask)
             self._pos = stop
             self.handler.on_binary(_scratch_view[start:stop])
+            self._turn -= 1
+            if self._turn <= 0:
+                return fastpath.MORE
 
     def _feed_library(self, end: int) -> None:
         start = self._pos
         self._pos = min(end, start + self._slow_left)
         self._slow_left -= self._pos - start
+        self._turn -= 0 if self._slow_left else SLOW_COST
         self._ws.receive_data(bytes(_scratch_view[start : self._pos]))
+        self._look_at_state()
         for event in self._ws.events_received():
             if isinstance(event, Frame):
                 self._on_frame(event)
+        self._look_at_state()
         self._send_pending()
         if self._ws.close_sent is not None:
             self._expect_close()
@@ -346,6 +407,7 @@ class Endpoint(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Learn that it holds none any more."""
         self._paused_writing = False
+        self._resume(Pause.UNREAD)
         if not self._closed:
             self.handler.on_writable()
 
@@ -368,7 +430,7 @@ class Endpoint(asyncio.BufferedProtocol):
     def send_rest(self, rest: bytes) -> None:
         """Queue the rest of a frame of which the caller wrote the beginning to `fd` itself."""
         if not self._closed:
-            self.transport.write(rest)
+            self._queue(rest)
 
     def _send_pending(self) -> None:
         for data in self._ws.data_to_send():
@@ -399,7 +461,12 @@ class Endpoint(asyncio.BufferedProtocol):
             if sent == len(data):
                 return
         # The transport keeps what it is given, so it gets a copy.
-        self.transport.write(bytes(memoryview(data)[sent:]))
+        self._queue(bytes(memoryview(data)[sent:]))
+
+    def _queue(self, data: bytes) -> None:
+        self.transport.write(data)
+        if self.open and self.transport.get_write_buffer_size() > HIGH_WATER_BYTES:
+            self._pause(Pause.UNREAD)
 
 
 __all__ = ["MAX_MESSAGE_BYTES", "Endpoint", "EndpointHandler", "ReceiveFast"]

@@ -93,6 +93,9 @@ class FakeLoop:
         heapq.heappush(self._timers, (timer.when(), next(self._numbers), timer))
         return timer
 
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        return self.call_later(0, callback, *args)
+
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         pass
 
@@ -104,6 +107,12 @@ class FakeLoop:
             if not timer.cancelled():
                 timer._run()
         self.now_s = end_s
+
+    def run_one(self) -> None:
+        """Do the next thing that is due now."""
+        when_s, _, timer = heapq.heappop(self._timers)
+        assert when_s <= self.now_s, "nothing is due"
+        timer._run()
 
     @property
     def waiting(self) -> int:
@@ -129,6 +138,7 @@ class FakeTransport(asyncio.Transport):
         self.protocol = protocol
         self.written = bytearray()
         self.reading = True
+        self.queued_bytes = 0
         self.ended: str | None = None
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -137,6 +147,9 @@ class FakeTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert self.ended is None, "written after the end"
         self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.queued_bytes
 
     def can_write_eof(self) -> bool:
         return True
@@ -198,12 +211,14 @@ class Wire:
     def feed(self, data: bytes) -> None:
         """Let bytes arrive the way a loop delivers them: as many as the endpoint's buffer has room for."""
         while data:
+            self.loop.advance(0)
             buffer = self.endpoint.get_buffer(-1)
             assert len(buffer) > 0, "a loop gives up on a protocol without a buffer"
             n_bytes = min(len(buffer), len(data))
             buffer[:n_bytes] = data[:n_bytes]
             self.endpoint.buffer_updated(n_bytes)
             data = data[n_bytes:]
+        self.loop.advance(0)
 
     def end(self) -> None:
         """Let the peer end its side, and the transport follow."""

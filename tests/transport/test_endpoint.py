@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from agentrelay import fastpath
 from agentrelay.errors import ProtocolError
-from agentrelay.transport.endpoint import CLOSE_S, MAX_MESSAGE_BYTES
+from agentrelay.transport.endpoint import (
+    CLOSE_S,
+    HIGH_WATER_BYTES,
+    MAX_MESSAGE_BYTES,
+    SLOW_COST,
+    TURN_COST,
+)
 from tests.transport.fakes import Event, Wire
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -552,6 +558,94 @@ def test_reading_pauses_and_goes_on() -> None:
     wire.endpoint.pause_reading()
     assert not wire.transport.reading
     wire.endpoint.resume_reading()
+    assert wire.transport.reading
+
+
+# --- turns ----------------------------------------------------------------------------------------
+
+
+def arrive(wire: Wire, data: bytes) -> None:
+    """Let the loop hand over what it has read, and do nothing else."""
+    wire.endpoint.get_buffer(-1)[: len(data)] = data
+    wire.endpoint.buffer_updated(len(data))
+
+
+@pytest.mark.parametrize(
+    ("opcode", "each_turn"), [(BINARY, TURN_COST), (TEXT, TURN_COST // SLOW_COST)], ids=["binary", "text"]
+)
+def test_a_peer_that_floods_leaves_everybody_else_a_turn(opcode: int, each_turn: int) -> None:
+    wire = Wire()
+    sent = [b"%d" % number for number in range(3 * each_turn + 5)]
+    turns: list[int] = []
+
+    arrive(wire, b"".join(wire.frame(opcode, each) for each in sent))
+    while not wire.transport.reading:
+        turns.append(len(wire.heard.messages))
+        wire.loop.run_one()
+
+    assert turns == [each_turn, 2 * each_turn, 3 * each_turn]
+    assert [message for _, message in wire.heard.messages] == sent
+
+
+def test_a_frame_that_is_not_complete_at_the_end_of_a_turn_is_completed_later() -> None:
+    wire = Wire()
+    frames = wire.frame(BINARY, b"x") * TURN_COST + wire.frame(BINARY, b"the last one")
+
+    arrive(wire, frames[:-5])
+    wire.loop.run_one()
+    assert wire.transport.reading
+    arrive(wire, frames[-5:])
+
+    assert wire.heard.messages[-1] == ("binary", b"the last one")
+    assert len(wire.heard.messages) == TURN_COST + 1
+
+
+def test_what_waits_for_its_turn_is_not_heard_once_the_connection_is_gone() -> None:
+    wire = Wire()
+    arrive(wire, wire.frame(BINARY, b"x") * (TURN_COST + 1))
+
+    wire.endpoint.abort()
+    wire.loop.advance(0)
+
+    assert len(wire.heard.messages) == TURN_COST
+    assert len(wire.heard.closed) == 1
+
+
+def test_a_flooding_peer_can_still_be_paused_by_the_owner() -> None:
+    wire = Wire()
+    arrive(wire, wire.frame(BINARY, b"x") * (TURN_COST + 1))
+
+    wire.endpoint.pause_reading()
+    wire.loop.advance(0)
+    assert not wire.transport.reading
+    wire.endpoint.resume_reading()
+
+    assert wire.transport.reading
+    assert len(wire.heard.messages) == TURN_COST + 1
+
+
+def test_a_peer_that_does_not_read_its_answers_is_not_asked_for_more() -> None:
+    wire = Wire()
+    wire.transport.queued_bytes = HIGH_WATER_BYTES + 1
+
+    wire.endpoint.send_text(b"an answer")
+    assert not wire.transport.reading
+    wire.transport.queued_bytes = 0
+    wire.endpoint.resume_writing()
+
+    assert wire.transport.reading
+
+
+def test_a_peer_that_reads_everything_at_last_stays_paused_for_its_owner() -> None:
+    wire = Wire()
+    wire.transport.queued_bytes = HIGH_WATER_BYTES + 1
+    wire.endpoint.send_text(b"an answer")
+    wire.endpoint.pause_reading()
+
+    wire.endpoint.resume_writing()
+    assert not wire.transport.reading
+    wire.endpoint.resume_reading()
+
     assert wire.transport.reading
 
 
