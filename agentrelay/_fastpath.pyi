@@ -237,7 +237,7 @@ class ByteRing:
         docs/protocol.md section 4.1 says. Calling it again is harmless.
 
         Returns:
-            How many bytes were found, 0 to 65,536.
+            How many bytes were found, 0 to `GUARD_BYTES`.
 
         Raises:
             ValueError: the ring is not a shared one.
@@ -375,8 +375,8 @@ class MuxReceiver(Generic[_Tag]):
     def take_touched(self) -> list[_Tag]:
         """Return the tags of the streams whose rings got bytes since the last call, each once."""
 
-def write_frame(fd: int, ring: ByteRing, start: int, end: int) -> int:
-    """Send the bytes from offset `start` up to `end` as one unmasked binary frame, straight from the ring.
+def write_frames(fd: int, ring: ByteRing, start: int, end: int, frame_bytes: int) -> tuple[int, bytes]:
+    """Send the bytes from offset `start` up to `end` as unmasked binary frames, straight from the ring.
 
     Never blocks and never raises SIGPIPE, whatever the mode of the socket.
 
@@ -384,15 +384,17 @@ def write_frame(fd: int, ring: ByteRing, start: int, end: int) -> int:
         fd: a stream socket; stays the caller's.
         ring: holds the bytes.
         start: offset of the first byte.
-        end: offset behind the last byte; more than `start`.
+        end: offset behind the last byte.
+        frame_bytes: most output in one frame, more than 0.
 
     Returns:
-        How many bytes the socket took, the 2, 4 or 10 bytes of header included: the frame may be cut
-        anywhere, and the rest must be the next thing that is sent. -1 if the socket is full.
+        `(position, rest)`: the bytes before `position` need not be sent again. `rest` is what the socket did
+        not take of the last frame before `position`, perhaps all of it; it must be the next thing that is
+        sent. It is empty only if everything was sent.
 
     Raises:
         IndexError: the range is not inside the ring.
-        ValueError: the range is empty.
+        ValueError: `frame_bytes` is not positive.
         OSError: the connection is broken, or `fd` is not a socket.
     """
 

@@ -41,7 +41,7 @@ from agentrelay._fastpath_system cimport (
 )
 
 cdef enum:
-    C_GUARD_BYTES = 65_536
+    C_GUARD_BYTES = 16_384
 
 COMPILED = True
 MORE = C_MORE
@@ -752,23 +752,63 @@ cdef Py_ssize_t sent(Py_ssize_t result) except -2:
     return result
 
 
-def write_frame(int fd, ByteRing ring not None, int64_t start, int64_t end):
-    """Send a range of the ring as one unmasked binary frame."""
+cdef enum:
+    FRAMES_AT_ONCE = 4
+
+
+def write_frames(int fd, ByteRing ring not None, int64_t start, int64_t end, int64_t frame_bytes):
+    """Send a range of the ring as binary frames until the socket is full; return (position, rest)."""
+    if frame_bytes <= 0:
+        raise ValueError(f"frame_bytes is {frame_bytes}, must be positive")
     ring._check_range(start, end)
-    if start == end:
-        raise ValueError("an empty range makes no frame")
-    cdef uint8_t header[MAX_HEADER_BYTES]
-    cdef iovec parts[2]
+    cdef uint8_t headers[FRAMES_AT_ONCE][MAX_HEADER_BYTES]
+    cdef iovec parts[2 * FRAMES_AT_ONCE]
     cdef msghdr message
+    cdef Py_ssize_t taken
+    cdef size_t wanted
+    cdef int n_parts
+    cdef int i
     memset(&message, 0, sizeof(message))
-    parts[0].iov_base = header
-    parts[0].iov_len = <size_t>write_header(header, <uint64_t>(end - start), 0)
-    parts[1].iov_base = ring._at(<uint64_t>start)
-    parts[1].iov_len = <size_t>(end - start)
     message.msg_iov = parts
-    message.msg_iovlen = 2
-    # Not writev: it can neither be told not to block nor to raise no SIGPIPE.
-    return sent(sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL))
+    while start < end:
+        n_parts = 0
+        wanted = 0
+        while n_parts < 2 * FRAMES_AT_ONCE and start < end:
+            parts[n_parts].iov_base = headers[n_parts >> 1]
+            parts[n_parts + 1].iov_base = ring._at(<uint64_t>start)
+            parts[n_parts + 1].iov_len = <size_t>min(end - start, frame_bytes)
+            parts[n_parts].iov_len = <size_t>write_header(headers[n_parts >> 1], parts[n_parts + 1].iov_len, 0)
+            start += <int64_t>parts[n_parts + 1].iov_len
+            wanted += parts[n_parts].iov_len + parts[n_parts + 1].iov_len
+            n_parts += 2
+        message.msg_iovlen = <size_t>n_parts
+        # Not writev: it can neither be told not to block nor to raise no SIGPIPE.
+        taken = sent(sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL))
+        if taken < 0:
+            taken = 0
+        if <size_t>taken < wanted:
+            # Of the frames that were to be sent, the first that was not taken whole.
+            i = 0
+            while <size_t>taken >= parts[i].iov_len + parts[i + 1].iov_len:
+                taken -= <Py_ssize_t>(parts[i].iov_len + parts[i + 1].iov_len)
+                i += 2
+            for n_parts in range(i + 2, n_parts, 2):
+                start -= <int64_t>parts[n_parts + 1].iov_len
+            return start, rest_of_frame(parts + i, <size_t>taken)
+    return start, b""
+
+
+cdef bytes rest_of_frame(iovec *parts, size_t taken):
+    """Copy what is left of a frame's header and payload behind the first `taken` bytes."""
+    cdef size_t header_left = parts[0].iov_len - taken if taken < parts[0].iov_len else 0
+    cdef size_t payload_left = parts[1].iov_len
+    if taken > parts[0].iov_len:
+        payload_left -= taken - parts[0].iov_len
+    rest = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(header_left + payload_left))
+    cdef char *to = PyBytes_AS_STRING(rest)
+    memcpy(to, <const char *>parts[0].iov_base + parts[0].iov_len - header_left, header_left)
+    memcpy(to + header_left, <const char *>parts[1].iov_base + parts[1].iov_len - payload_left, payload_left)
+    return rest
 
 
 def write_fd(int fd, buf, Py_ssize_t start, Py_ssize_t end):

@@ -26,7 +26,7 @@ OVERFLOW: Final = 3
 
 MUX_HEADER_BYTES: Final = 8
 MAX_LINK_PAYLOAD_BYTES: Final = 65_520
-GUARD_BYTES: Final = 65_536
+GUARD_BYTES: Final = 16_384
 FREE: Final = 2**63 - 1
 
 FINAL_BINARY = 0x82  # FIN, no RSV bits, opcode 2
@@ -571,15 +571,19 @@ class MuxReceiver(Generic[Tag]):
 # ---- Direct writes to a socket
 
 
-def write_frame(fd: int, ring: ByteRing, start: int, end: int) -> int:
-    """Send a range of the ring as one unmasked binary frame."""
+def write_frames(fd: int, ring: ByteRing, start: int, end: int, frame_bytes: int) -> tuple[int, bytes]:
+    """Send a range of the ring as binary frames until the socket is full; return (position, rest)."""
+    if frame_bytes <= 0:
+        raise ValueError(f"frame_bytes is {frame_bytes}, must be positive")
     ring._check_range(start, end)
-    if start == end:
-        raise ValueError("an empty range makes no frame")
-    try:
-        return os.writev(fd, [frame_header(end - start), ring.view(start, end)])
-    except BlockingIOError:
-        return -1
+    while start < end:
+        stop = min(start + frame_bytes, end)
+        frame = frame_header(stop - start) + ring.view(start, stop)
+        start = stop
+        written = max(write_fd(fd, frame, 0, len(frame)), 0)
+        if written < len(frame):
+            return start, frame[written:]
+    return start, b""
 
 
 def write_fd(fd: int, buf: Buffer, start: int, end: int) -> int:

@@ -31,7 +31,7 @@ if TYPE_CHECKING or os.environ.get("AGENTRELAY_PURE") != "1":
             scan_frame,
             unmask,
             write_fd,
-            write_frame,
+            write_frames,
         )
     except ModuleNotFoundError as missing:
         if missing.name != "agentrelay._fastpath":
@@ -63,7 +63,7 @@ else:
         scan_frame,
         unmask,
         write_fd,
-        write_frame,
+        write_frames,
     )
 
 __all__ = [
@@ -88,5 +88,5 @@ __all__ = [
     "scan_frame",
     "unmask",
     "write_fd",
-    "write_frame",
+    "write_frames",
 ]

@@ -237,30 +237,30 @@ class Viewer:
                 if not session.is_logging(self._cursor):
                     self._fetch(stop)
                 break
-            self._write(self._cursor, min(stop, self._cursor + FRAME_BYTES))
+            self._write(stop)
         if self._acked is None and self._cursor != moved_from:
             self.moved_s = self._loop.time()
         if session.over and self._cursor >= session.head:
             self._finish()
 
-    def _write(self, start: int, stop: int) -> None:
-        """Send `[start, stop)` of the ring as one frame: to the kernel what it takes, the rest queued."""
+    def _write(self, stop: int) -> None:
+        """Send the ring up to `stop`: to the kernel what it takes, and what it left of a frame queued."""
         ring = self._session.ring
         assert ring is not None
-        header = fastpath.frame_header(stop - start)
-        written = 0
+        start = self._cursor
         if self._endpoint.fd >= 0:
             try:
-                written = max(fastpath.write_frame(self._endpoint.fd, ring, start, stop), 0)
+                self._cursor, rest = fastpath.write_frames(self._endpoint.fd, ring, start, stop, FRAME_BYTES)
             except OSError:
                 self._endpoint.abort()
                 return
-        self._cursor = stop
-        self._metrics.viewer_bytes += stop - start
-        frame_bytes = len(header) + stop - start
-        if written < frame_bytes:
-            with ring.view(start, stop) as payload:
-                self._endpoint.send_rest((header + bytes(payload))[written:])
+        else:
+            self._cursor = min(stop, start + FRAME_BYTES)
+            with ring.view(start, self._cursor) as payload:
+                rest = fastpath.frame_header(len(payload)) + payload
+        self._metrics.viewer_bytes += self._cursor - start
+        if rest:
+            self._endpoint.send_rest(rest)
 
     def _fetch(self, stop: int) -> None:
         """Get what is no longer in memory from the log, before `stop`, or give up on it for a snapshot."""

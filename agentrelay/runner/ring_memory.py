@@ -11,7 +11,7 @@ import struct
 
 HEADER_BYTES = 4096
 MAGIC = 0x31474E4952524741  # "AGRRING1", read as a little-endian number
-GUARD_BYTES = 65_536
+GUARD_BYTES = 16_384
 """Bytes after head that hold 0xFF before a read, so that what a killed reader did not count can be found."""
 
 MIN_RING_BYTES = 131_072

@@ -24,7 +24,7 @@ def make_ring_memory() -> Callable[[int], int]:
         fd = os.memfd_create("test-ring")
         os.ftruncate(fd, 4096 + ring_bytes)
         os.pwrite(fd, struct.pack("=5Q", 0x31474E4952524741, ring_bytes, 0, 0, 0), 0)
-        os.pwrite(fd, b"\xff" * 65_536, 4096)
+        os.pwrite(fd, b"\xff" * 16_384, 4096)
         return fd
 
     return make

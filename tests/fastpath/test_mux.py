@@ -207,7 +207,7 @@ def test_the_compiled_module_takes_no_other_types() -> None:
             with pytest.raises(TypeError):
                 compiled.pack_output(bytearray(100), 0, wrong, 0, 0, 1, masks)
             with pytest.raises(TypeError):
-                compiled.write_frame(0, wrong, 0, 1)
+                compiled.write_frames(0, wrong, 0, 1, 1)
             with pytest.raises(TypeError):
                 receiver.open(1, wrong, "tag")
         for wrong in (None, "masks", ring):

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 CAPACITY = 65_536
-GUARD = 65_536
+GUARD = 16_384
 FREE = 2**63 - 1
 
 # Sizes that matter: nothing, a few bytes, around the guard and the capacity, and anything.
@@ -287,7 +287,7 @@ def test_a_closed_ring_refuses_everything(fastpath: ModuleType) -> None:
         lambda: ring.restart(0),
         lambda: ring.release_memory(),
         lambda: fastpath.pack_output(bytearray(100), 0, ring, 0, 0, 1, masks),
-        lambda: fastpath.write_frame(0, ring, 0, 1),
+        lambda: fastpath.write_frames(0, ring, 0, 1, 1),
         lambda: fastpath.MuxReceiver(masked=True, max_payload_bytes=1).open(1, ring, None),
     ]
     for call in calls:

@@ -311,15 +311,15 @@ async def test_a_viewer_that_is_reset_while_it_is_written_to_disturbs_nobody(
     plane: Plane, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes = 0
-    write_frame = fastpath.write_frame
+    write_frames = fastpath.write_frames
 
-    def count(fd: int, ring: fastpath.ByteRing, start: int, end: int) -> int:
+    def count(fd: int, ring: fastpath.ByteRing, start: int, end: int, frame_bytes: int) -> tuple[int, bytes]:
         nonlocal writes
         writes += 1
         assert writes < 1000, "it is tried for ever"
-        return write_frame(fd, ring, start, end)
+        return write_frames(fd, ring, start, end, frame_bytes)
 
-    monkeypatch.setattr(fastpath, "write_frame", count)
+    monkeypatch.setattr(fastpath, "write_frames", count)
     async with (
         attached(plane, program.session_id) as gone,
         attached(plane, program.session_id) as other,
