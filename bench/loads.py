@@ -131,7 +131,7 @@ def latency(system: System, bench: Bench, *, count: int, gap_us: int) -> Metrics
         "p50_us": nanoseconds[len(nanoseconds) // 2] / 1e3,
         "p99_us": nanoseconds[len(nanoseconds) * 99 // 100] / 1e3,
         "max_us": nanoseconds[-1] / 1e3,
-        "cpu_us_per_key": sum(seconds.values()) / count * 1e6,
+        "cpu_us_per_key": sum(seconds.values()) / len(nanoseconds) * 1e6,
     }
 
 

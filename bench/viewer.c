@@ -11,7 +11,7 @@
  * Says `ready` when every connection has seen the R of its program, waits for a line, and works. `drain` takes BYTES bytes
  * on each connection that does not stall, or (BYTES 0) as many as come until another line is read, and compares
  * each with CORPUS, repeated. `echo` types one byte on the first connection, waits for it to come back, and again,
- * GAP_US after the last and a little more at random. Prints one JSON object. Then types 0x04, which ends the programs.
+ * GAP_US after the last and a little more at random, for 15 s at most. Prints one JSON object. Then types 0x04, which ends the programs.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_VIEWERS = 512, BUFFER = 1 << 18, TEXT = 65536, EVENTS = 64 };
+enum { MAX_VIEWERS = 512, BUFFER = 1 << 18, TEXT = 65536, EVENTS = 64, ECHO_S = 15 };
 enum { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 
 struct viewer {
@@ -314,8 +314,9 @@ static void print_drained(void) {
 static void echo(long times, long gap_us) {
     struct viewer *viewer = viewers;
     uint32_t random = 88172645u;
+    double began_s = now_s();
     printf("{\"latency_ns\": [");
-    for (long i = 0; i < times; i++) {
+    for (long i = 0; i < times && now_s() - began_s < ECHO_S; i++) {
         random = random * 1664525u + 1013904223u;
         usleep((useconds_t)(gap_us + (long)((random >> 16) % 256) * gap_us / 256));
         uint64_t before = viewer->bytes, start = now_ns();

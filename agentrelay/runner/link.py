@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from agentrelay.errors import ProtocolError, StartFailed
-from agentrelay.fastpath import MAX_LINK_PAYLOAD_BYTES, MUX_HEADER_BYTES, MaskSource, pack_frame, pack_output
+from agentrelay.fastpath import MAX_LINK_PAYLOAD_BYTES, MaskSource, pack_frame, pack_output
 from agentrelay.protocol import mux
 from agentrelay.protocol.messages import (
     Error,
@@ -34,6 +34,7 @@ from agentrelay.protocol.messages import (
     encode,
 )
 from agentrelay.runner.pty import PtySession
+from agentrelay.runner.read_turn import LONG_BYTES
 from agentrelay.runner.registration import plain, registration, shortened
 from agentrelay.runner.sessions import Sessions
 from agentrelay.transport.endpoint import GOING_AWAY, Endpoint
@@ -43,10 +44,17 @@ log = logging.getLogger("agentrelay.runner")
 SEND_BYTES = 256 << 10
 """Size of the send buffer: what one `send` can take, and all of ours that ever waits in the transport."""
 
-FRAME_BYTES = MAX_LINK_PAYLOAD_BYTES - MUX_HEADER_BYTES
+FRAME_BYTES = LONG_BYTES
 """What a session packs before the next has its turn: one full frame."""
 
 _FRAME_ROOM = MAX_LINK_PAYLOAD_BYTES + 8
+
+GATHER_BYTES = SEND_BYTES // _FRAME_ROOM * FRAME_BYTES
+"""What a flood gathers before it is sent, at most: one send's worth. Who floods wakes HQ and the viewers once
+for four frames, which is cheaper for everybody and for the flood itself."""
+
+GATHER_S = 0.002
+"""How long it may take over that."""
 
 INPUT_ACK_S = 0.02
 INPUT_ACK_BYTES = 16 << 10
@@ -64,6 +72,7 @@ class Stream:
         self.told_exit = False
         self.input_acked = session.input_applied
         self.input_ack: asyncio.TimerHandle | None = None
+        self.gathering: asyncio.TimerHandle | None = None
         self._link = link
 
     @property
@@ -79,9 +88,19 @@ class Stream:
         session = self.session
         return session.over and not self.told_exit and self.sent >= session.ring.head
 
-    def on_output(self) -> None:
-        """Stand in the queue."""
-        self._link.offer(self)
+    def on_output(self, *, more: bool) -> None:
+        """Stand in the queue; while there is more to come at once, only with enough for one send."""
+        if more and self.sendable_bytes < GATHER_BYTES:
+            self._link.gather(self)
+        else:
+            self._link.offer(self)
+
+    def cancel_timers(self) -> None:
+        """Leave nothing behind."""
+        for timer in (self.input_ack, self.gathering):
+            if timer is not None:
+                timer.cancel()
+        self.input_ack = self.gathering = None
 
     def on_over(self) -> None:
         """Stand in the queue, if only to tell it."""
@@ -137,10 +156,18 @@ class Link:
 
     def offer(self, stream: Stream) -> None:
         """Let a stream send what it has, if anything, in its turn."""
+        if stream.gathering is not None:
+            stream.gathering.cancel()
+            stream.gathering = None
         if not stream.queued:
             stream.queued = True
             self._queue.append(stream)
         self._send()
+
+    def gather(self, stream: Stream) -> None:
+        """Let a stream send what it has if nothing is added to it soon."""
+        if stream.gathering is None:
+            stream.gathering = self._loop.call_later(GATHER_S, self.offer, stream)
 
     def on_writable(self) -> None:
         """Go on sending."""
@@ -243,8 +270,7 @@ class Link:
     def on_closed(self, code: int, reason: str) -> None:
         """Let the sessions go on without a link."""
         for stream in self._streams.values():
-            if stream.input_ack is not None:
-                stream.input_ack.cancel()
+            stream.cancel_timers()
         self._streams.clear()
         self._exit_told.set()
         self._queue.clear()
@@ -290,8 +316,7 @@ class Link:
 
     def _close_stream(self, number: int) -> None:
         stream = self._streams.pop(number)
-        if stream.input_ack is not None:
-            stream.input_ack.cancel()
+        stream.cancel_timers()
         if stream.queued:
             self._queue.remove(stream)
 

@@ -27,11 +27,9 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from agentrelay.fastpath import FREE, ByteRing, HoldPolicy
+from agentrelay.runner.read_turn import LONG_BYTES, ReadTurn
 
 log = logging.getLogger("agentrelay.runner")
-
-READ_BYTES = 65_536
-"""Most that is read from one PTY before others get their turn."""
 
 WRITE_BYTES = 4096
 """Most that is written to a PTY at once; the kernel takes about as much."""
@@ -72,8 +70,8 @@ class Exit(NamedTuple):
 class Sink(Protocol):
     """Who follows a session, if there is a link."""
 
-    def on_output(self) -> None:
-        """Learn that the ring has grown."""
+    def on_output(self, *, more: bool) -> None:
+        """Learn that the ring has grown; `more`: the PTY had not been emptied, and is read on at once."""
 
     def on_input_applied(self) -> None:
         """Learn that `input_applied` has grown."""
@@ -89,6 +87,7 @@ class PtySession:
         facts: what it is.
         master: PTY master, non-blocking.
         memory: ring memory; what an earlier process left uncounted in it is counted now.
+        turn: that of all sessions of this runner.
         loop: the running loop.
 
     Attributes:
@@ -101,7 +100,9 @@ class PtySession:
         limit: offset before which output may be sent, and is read while the command runs; None: no link.
     """
 
-    def __init__(self, facts: Facts, *, master: int, memory: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, facts: Facts, *, master: int, memory: int, turn: ReadTurn, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.facts = facts
         self.master = master
         self.memory = memory
@@ -116,6 +117,7 @@ class PtySession:
         self.exit: Exit | None = None
         self.over = False
         self._keeper_lost = False
+        self._turn = turn
         self._loop = loop
         self._sink: Sink | None = None
         self._policy = HoldPolicy()
@@ -186,7 +188,7 @@ class PtySession:
     # --- output -----------------------------------------------------------------------------------
 
     def _room(self) -> int:
-        room = min(self.ring.room_bytes, READ_BYTES)
+        room = self.ring.room_bytes
         if self.limit is None or self.exit is not None:
             # When the command has exited there is nothing to pace, and its end lies behind its last output.
             return room
@@ -205,19 +207,21 @@ class PtySession:
         if room <= 0:
             self._update_reading()
             return
+        now_us = time.monotonic_ns() // 1000
+        most = self._turn.bytes_at(now_us)
         try:
-            n_bytes = self.ring.read_fd(self.master, room)
+            n_bytes = self.ring.read_fd(self.master, min(room, most))
             ended = n_bytes == 0 and self.ring.eof
         except OSError as error:
             log.warning("session %s: its PTY cannot be read: %s", self.facts.session_id, error)
             n_bytes, ended = 0, True
         if n_bytes and self._sink is not None:
-            self._sink.on_output()
+            self._sink.on_output(more=n_bytes == most == LONG_BYTES and room > most)
         if ended:
             self._on_end()
         elif self.exit is not None:
             self._after_exit(n_bytes)
-        elif hold_us := self._policy.drained(time.monotonic_ns() // 1000, n_bytes):
+        elif hold_us := self._policy.drained(now_us, n_bytes) or self._turn.break_after(now_us, n_bytes):
             self._pause_reading(hold_us / 1e6)
         self._update_reading()
 
@@ -330,7 +334,9 @@ class PtySession:
         if data:
             self._input.append(data)
             self._input_bytes += len(data)
-            self._policy.input(time.monotonic_ns() // 1000)
+            now_us = time.monotonic_ns() // 1000
+            self._policy.input(now_us)
+            self._turn.typed(now_us)
             if not self._writing:
                 self._write()
             if self._pause is not None:

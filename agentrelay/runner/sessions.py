@@ -18,6 +18,7 @@ from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.presets import Preset
 from agentrelay.runner.process_group import group_exists
 from agentrelay.runner.pty import Exit, Facts, PtySession
+from agentrelay.runner.read_turn import ReadTurn
 
 log = logging.getLogger("agentrelay.runner")
 
@@ -58,6 +59,7 @@ class Sessions:
         self._environ = environ
         self._ring_bytes = ring_bytes
         self._loop = asyncio.get_running_loop()
+        self._turn = ReadTurn()
         self._starting: dict[str, Exit | None] = {}
         self._abandoned: dict[str, PtySession] = {}
         self._killing: dict[str, asyncio.TimerHandle] = {}
@@ -85,7 +87,7 @@ class Sessions:
         finally:
             end = self._starting.pop(session_id)
         facts = Facts(session_id, epoch, pid, launch.command, launch.cwd, self._ring_bytes)
-        session = PtySession(facts, master=master, memory=memory, loop=self._loop)
+        session = PtySession(facts, master=master, memory=memory, turn=self._turn, loop=self._loop)
         self.held[session_id] = session
         if end is not None:
             session.take_exit(end)
@@ -174,7 +176,7 @@ class Sessions:
             session.regain_keeper()
         else:
             try:
-                session = PtySession(facts, master=master, memory=memory, loop=self._loop)
+                session = PtySession(facts, master=master, memory=memory, turn=self._turn, loop=self._loop)
             except (OSError, ValueError) as error:
                 log.error("session %s cannot be taken over, it is ended: %s", session_id, error)  # noqa: TRY400
                 os.close(master)
@@ -217,7 +219,7 @@ class _Farewell:
         self._sessions = sessions
         self._session_id = session_id
 
-    def on_output(self) -> None:
+    def on_output(self, *, more: bool) -> None:
         """Nobody wants it."""
 
     def on_input_applied(self) -> None:

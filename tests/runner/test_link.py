@@ -16,6 +16,7 @@ from agentrelay.protocol.messages import MAX_LINK_TEXT_BYTES, Preset, Start
 from agentrelay.runner.link import FRAME_BYTES, INPUT_ACK_BYTES, Link, signal_by_name
 from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.pty import MAX_INPUT_BYTES, Exit, Facts, PtySession
+from agentrelay.runner.read_turn import ReadTurn
 from agentrelay.runner.ring_memory import create_ring_memory
 
 FAR = 1 << 60
@@ -27,6 +28,7 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.sent: list[tuple[Any, ...]] = []
         self.writable = True
+        self.sends: list[int] = []  # how many frames each packed buffer had
         self.writable_for = -1  # how many more packed buffers the socket takes
 
     def send_text(self, text: bytes) -> None:
@@ -34,7 +36,9 @@ class FakeEndpoint:
         self.sent.append((message["type"], message["payload"]))
 
     def send_packed(self, buffer: bytearray, start: int, end: int) -> None:
+        before = len(self.sent)
         self._unpack(bytes(buffer[start:end]))
+        self.sends.append(len(self.sent) - before)
         self.writable_for -= 1
         if self.writable_for == 0:
             self.writable = False
@@ -79,7 +83,8 @@ class FakeSessions:
         os.set_blocking(master, False)
         memory = create_ring_memory(1 << 20, directory_fd=self._directory.fd)
         facts = Facts(session_id, f"epoch-{session_id}", 4711, self.command, "/work", 1 << 20)
-        session = PtySession(facts, master=master, memory=memory, loop=asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        session = PtySession(facts, master=master, memory=memory, turn=ReadTurn(), loop=loop)
         self.held[session_id] = session
         self.slaves[session_id] = slave
         return session
@@ -232,6 +237,47 @@ async def test_a_stream_goes_on_from_where_hq_has_it(
     hq.ack(7, 4, 100)
     assert hq.endpoint.take() == [(mux.Kind.OUTPUT, 7, b"89")]
     assert hq.link.registered.is_set()
+
+
+async def test_a_flood_is_sent_in_sends_of_four_full_frames(
+    sessions: FakeSessions, connect: Callable[[], Hq]
+) -> None:
+    sessions.add("s")
+    hq = connect()
+    hq.registered(goes_on("s", 7))
+    hq.endpoint.take()
+    n_bytes = 4 * 65_512 + 1000
+    writing = asyncio.create_task(asyncio.to_thread(write_all, sessions.slaves["s"], bytes(n_bytes)))
+    await until(lambda: len(hq.endpoint.output(7)) == n_bytes)
+    await writing
+    # A program slower than its reader gives less at once; whatever it gives is sent.
+    assert max(hq.endpoint.sends) <= 4
+
+
+async def test_what_a_flood_has_gathered_is_sent_when_nothing_follows(
+    sessions: FakeSessions, connect: Callable[[], Hq]
+) -> None:
+    session = sessions.add("s")
+    hq = connect()
+    hq.registered(goes_on("s", 7))
+    hq.endpoint.take()
+    stream = hq.link._streams[7]
+    session.ring.append(bytes(65_512))
+    stream.on_output(more=True)
+    assert hq.endpoint.sent == []
+    await until(lambda: len(hq.endpoint.output(7)) == 65_512)
+    session.ring.append(bytes(3 * 65_512))
+    stream.on_output(more=True)
+    assert len(hq.endpoint.output(7)) == 65_512
+    session.ring.append(bytes(65_512))
+    stream.on_output(more=True)
+    assert len(hq.endpoint.output(7)) == 5 * 65_512
+    assert stream.gathering is None
+
+
+def write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 async def test_bytes_that_are_gone_are_told_as_a_gap(
