@@ -93,9 +93,9 @@ class RunnerLink:
     def _receive_fast(self, buf: bytearray, start: int, end: int) -> tuple[int, int]:
         before = self._mux.output_bytes
         pos, status = self._mux.receive(buf, start, end)
-        self._metrics.output_bytes += self._mux.output_bytes - before
         for session in self._mux.take_touched():
             session.on_output()
+        self._metrics.output_bytes += self._mux.output_bytes - before
         if status == fastpath.OVERFLOW:
             error = ProtocolError("bad_message", "OUTPUT past the limit that was given")
             self._say_error(error)

@@ -318,7 +318,11 @@ class Session:
             self.recorder.wake()
         if self.controller is None:
             self._unattended(self, was_head)
-        self.regulate()
+        if self.head - self._told_acked >= pace.GRANT_BYTES or (
+            self.head + pace.WINDOW_BYTES - self._told_limit >= pace.GRANT_BYTES
+        ):
+            self._regulate(pace.GRANT_BYTES)  # neither number can be worth telling before
+        self._active(self)
 
     async def read_output(self, start: int, max_bytes: int) -> tuple[int, bytes]:
         """Give output from `start` on, or from the first byte after it that is still there.
@@ -515,10 +519,10 @@ class Session:
         self._take_input("api", data)
 
     def _take_input(self, who: str, data: bytes | memoryview) -> None:
-        if self.recorder is not None:
-            self.recorder.took_input(who, len(data))
         self.input.take(data, self._clock())
         self._send_input()
+        if self.recorder is not None:
+            self.recorder.took_input(who, len(data))
 
     def on_input_applied(self, offset: int) -> None:
         """The runner has put the input before `offset` into the PTY."""

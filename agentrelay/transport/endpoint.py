@@ -312,8 +312,23 @@ class Endpoint(asyncio.BufferedProtocol):
             if self._slow_left:
                 self._feed_library(end)
                 continue
-            if self.open and self._fragmented is None and self._receive_fast(end) == fastpath.MORE:
-                return
+            if self.open and self._fragmented is None:
+                if self.receive_fast is not None:
+                    self._pos, status = self.receive_fast(_scratch, self._pos, end)
+                    if status == fastpath.MORE:
+                        return
+                status, start, stop, mask = fastpath.scan_frame(
+                    _scratch, self._pos, end, self._masked, MAX_FAST_BYTES
+                )
+                if status == fastpath.MORE:
+                    return
+                if status == fastpath.FAST:
+                    if mask:
+                        fastpath.unmask(_scratch, start, stop, mask)
+                    self._pos = stop
+                    self._turn -= 1
+                    self.handler.on_binary(_scratch_view[start:stop])
+                    continue
             extent = fastpath.frame_extent(_scratch, self._pos, end)
             if extent == 0:
                 return
@@ -326,26 +341,6 @@ class Endpoint(asyncio.BufferedProtocol):
                 self._ws.current_size = None
             # A header that is no header: everything from here on is the library's to refuse.
             self._slow_left = extent if extent > 0 else end - self._pos
-
-    def _receive_fast(self, end: int) -> int:
-        """Take fast frames until one is incomplete or the turn is over (MORE), or one is not fast (SLOW)."""
-        while True:
-            if self.receive_fast is not None:
-                self._pos, status = self.receive_fast(_scratch, self._pos, end)
-                if status == fastpath.MORE:
-                    return status
-            status, start, stop, mask = fastpath.scan_frame(
-                _scratch, self._pos, end, self._masked, MAX_FAST_BYTES
-            )
-            if status != fastpath.FAST or not self.open:
-                return status
-            if mask:
-                fastpath.unmask(_scratch, start, stop, mask)
-            self._pos = stop
-            self.handler.on_binary(_scratch_view[start:stop])
-            self._turn -= 1
-            if self._turn <= 0:
-                return fastpath.MORE
 
     def _feed_library(self, end: int) -> None:
         start = self._pos
