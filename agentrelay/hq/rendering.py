@@ -10,9 +10,13 @@ while nobody controlled (docs/protocol.md section 2.5).
 
 import asyncio
 import contextlib
+import logging
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from agentrelay.errors import LimitReached, SessionOver
@@ -22,8 +26,16 @@ from agentrelay.hq.session import Session
 if TYPE_CHECKING:
     from agentrelay.hq.screen import Screen
 
+Result = TypeVar("Result")
+
+log = logging.getLogger("agentrelay.hq")
+
 CHUNK_BYTES = 1 << 20
-"""How much is read and fed at once: 10 ms of work."""
+"""How much is read at once: 10 ms of work."""
+
+PATIENCE_S = 5.0
+"""How long the renderer may work to catch up with one session: ten times what the most there can be of usual
+output takes. Sequences that are made to take longer get an empty screen."""
 
 FROM_BYTES = 4 << 20
 """How far back a new screen starts: 40 ms of work, and more than a full-screen program's screen takes."""
@@ -70,6 +82,7 @@ class _Rendering:
     async def catch_up(self, session: Session) -> "Screen":
         """Feed what is new up to now, answer what is to be answered, and give the screen."""
         head = session.head
+        worked_s = 0.0
         screen = self._screen
         if screen is None or screen.lost or head - self.offset > FROM_BYTES + MODES_FROM_BYTES:
             screen = self._screen = await self._begin(session)
@@ -80,11 +93,18 @@ class _Rendering:
                 self.offset = stop
                 continue
             answer = self.answer_from is not None and start >= self.answer_from
-            reply = await asyncio.to_thread(screen.feed, data, answer=answer)
-            self.offset = start + len(data)
-            if reply:
-                with contextlib.suppress(SessionOver, LimitReached):
-                    session.send_input(reply)
+            self.offset = start
+            while self.offset < start + len(data):
+                rest = memoryview(data)[self.offset - start :]
+                taken_bytes, reply, seconds = await _rendered(partial(_feed, screen, rest, answer=answer))
+                self.offset += taken_bytes
+                worked_s += seconds
+                if reply:
+                    with contextlib.suppress(SessionOver, LimitReached):
+                        session.send_input(reply)
+            if worked_s > PATIENCE_S and self.offset < head:
+                log.warning("session %s: its output takes too long to render", session.session_id)
+                return await self._give_up(session)
         await self._resize(screen, (session.rows, session.cols))
         return screen
 
@@ -104,20 +124,29 @@ class _Rendering:
     async def _resize(self, screen: "Screen", size: tuple[int, int]) -> None:
         if size != self._size:
             self._size = size
-            await asyncio.to_thread(screen.resize, rows=size[0], cols=size[1])
+            await _rendered(partial(screen.resize, rows=size[0], cols=size[1]))
+
+    async def _give_up(self, session: Session) -> "Screen":
+        """Go on with an empty screen, behind what there is."""
+        if self._screen is not None:
+            await _rendered(self._screen.close)
+        self.incomplete = True
+        self._size = (session.rows, session.cols)
+        self._screen = await _rendered(partial(_new_screen, *self._size))
+        self.offset = session.head
+        return self._screen
 
     async def _begin(self, session: Session) -> "Screen":
         """Make a screen that starts a little before now, in the modes that are in force there."""
+        if self._screen is not None and self._screen.to_blame:
+            # Its output ended the renderer. The same bytes would do so again.
+            return await self._give_up(session)
         before, self._screen = self._screen, None
-        self.incomplete = before is not None and before.to_blame
+        self.incomplete = False
         if before is not None:
-            await asyncio.to_thread(before.close)
+            await _rendered(before.close)
         self._size = next(((rows, cols) for _, rows, cols in session.sizes), (session.rows, session.cols))
-        screen = await asyncio.to_thread(_new_screen, *self._size)
-        if self.incomplete:
-            # Its output ended the renderer. The same bytes would do so again: begin empty, behind them.
-            self.offset = session.head
-            return screen
+        screen = await _rendered(partial(_new_screen, *self._size))
         start = max(session.base, session.head - FROM_BYTES)
         self.offset = start
         if start > session.base:
@@ -127,13 +156,30 @@ class _Rendering:
                 offset, data = await session.read_output(offset, min(CHUNK_BYTES, start - offset))
                 if not data:
                     break
-                modes = await asyncio.to_thread(_modes_after, modes, data)
+                modes = await _rendered(partial(_modes_after, modes, data))
                 offset += len(data)
-            await asyncio.to_thread(screen.feed, _set_modes(modes.items()))
+            await _rendered(partial(screen.feed, _set_modes(modes.items())))
             # Begin with a whole line: here may be the middle of a sequence or a character.
             offset, data = await session.read_output(start, CHUNK_BYTES)
             self.offset = offset + data.find(b"\n") + 1
         return screen
+
+
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="rendering")
+"""Talks to the renderer, for one session after the other: each has one thing done and stands in line again.
+Not the pool that reads logs, all of whose threads would otherwise wait here."""
+
+
+async def _rendered(do: Callable[[], Result]) -> Result:
+    """Have one thing done by the thread that talks to the renderer."""
+    return await asyncio.get_running_loop().run_in_executor(_THREAD, do)
+
+
+def _feed(screen: "Screen", data: memoryview, *, answer: bool) -> tuple[int, bytes, float]:
+    """Feed a slice; gives how much was taken, the reply, and the seconds it took."""
+    began_s = time.monotonic()
+    taken_bytes, reply = screen.feed_slice(data, answer=answer)
+    return taken_bytes, reply, time.monotonic() - began_s
 
 
 def _new_screen(rows: int, cols: int) -> "Screen":
@@ -151,7 +197,7 @@ def _start_renderer() -> None:
 
 async def prepare() -> None:
     """Start the process that renders, so that the first viewer does not wait for it."""
-    await asyncio.to_thread(_start_renderer)
+    await _rendered(_start_renderer)
 
 
 def _modes_after(modes: dict[bytes, bytes], data: bytes) -> dict[bytes, bytes]:
@@ -210,7 +256,7 @@ async def snapshot(session: Session) -> Snapshot | None:
     rendering = _rendering(session)
     async with rendering.turn:
         screen = await rendering.catch_up(session)
-        data = None if rendering.incomplete else await asyncio.to_thread(screen.snapshot)
+        data = None if rendering.incomplete else await _rendered(screen.snapshot)
         return None if data is None else Snapshot(rendering.offset, data)
 
 
@@ -223,7 +269,7 @@ async def describe(session: Session) -> ScreenInfo:
     rendering = _rendering(session)
     async with rendering.turn:
         screen = await rendering.catch_up(session)
-        shown = await asyncio.to_thread(screen.text)
+        shown = await _rendered(screen.text)
         return ScreenInfo(
             rows=shown.rows,
             cols=shown.cols,

@@ -9,7 +9,7 @@ import msgspec
 from agentrelay.hq.screen.answers import safe_answers
 from agentrelay.hq.screen.renderer import RENDERER, Renderer, RendererLost
 from agentrelay.hq.screen.state import ScreenText
-from agentrelay.hq.screen.wire import MAX_PIECE_BYTES, Op, unpack_list
+from agentrelay.hq.screen.wire import MAX_PIECE_BYTES, Op, unpack_fed
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +71,26 @@ class Screen:
         """
         replies: list[bytes] = []
         with memoryview(data) as view:
-            for start in range(0, len(view), MAX_PIECE_BYTES):
-                got = self._ask(Op.FEED, int(answer), data=view[start : start + MAX_PIECE_BYTES])
-                replies += unpack_list(got or b"")
+            start = 0
+            while start < len(view):
+                taken_bytes, more = self._feed(view[start:], answer=answer)
+                start += taken_bytes
+                replies += more
         return safe_answers(replies)
+
+    def feed_slice(self, data: bytes | bytearray | memoryview, *, answer: bool = False) -> tuple[int, bytes]:
+        """Process the beginning of `data`, for some milliseconds; else as `feed`.
+
+        Returns:
+            How many bytes of it were taken, at least one unless it is empty, and what to send to the program.
+        """
+        with memoryview(data) as view:
+            taken_bytes, replies = self._feed(view, answer=answer)
+        return taken_bytes, safe_answers(replies)
+
+    def _feed(self, view: memoryview, *, answer: bool) -> tuple[int, list[bytes]]:
+        got = self._ask(Op.FEED, int(answer), data=view[:MAX_PIECE_BYTES])
+        return (len(view), []) if got is None else unpack_fed(got)
 
     def resize(self, *, rows: int, cols: int) -> None:
         """Change the size, 1 to 1,000 each; lines of the primary screen are wrapped anew.

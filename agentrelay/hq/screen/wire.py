@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 MAX_PIECE_BYTES: Final = 1 << 20
-"""Output that is fed at once."""
+"""Output that is offered at once."""
 
 MAX_ANSWER_BYTES: Final = 256 << 20
 """A snapshot of 1,000 by 1,000 cells, each of another colour, has 40 MB."""
@@ -23,7 +23,7 @@ class Op(IntEnum):
     """What is asked, and what `first` and `second` mean."""
 
     OPEN = 1  # rows, cols; the data is the number of scrollback lines
-    FEED = 2  # whether to answer
+    FEED = 2  # whether to answer; how much of the data was taken in a slice of time comes back
     RESIZE = 3  # rows, cols
     SNAPSHOT = 4  # most lines, most bytes
     TEXT = 5
@@ -105,6 +105,21 @@ def _receive(sock: socket.socket, n_bytes: int) -> bytearray:
             raise EOFError
         rest = rest[received:]
     return data
+
+
+def pack_fed(taken_bytes: int, replies: list[bytes]) -> bytes:
+    """Pack the answer to FEED: how much was taken, and what the terminal replied to it."""
+    return _LENGTH.pack(taken_bytes) + pack_list(replies)
+
+
+def unpack_fed(data: bytes | bytearray) -> tuple[int, list[bytes]]:
+    """Unpack what `pack_fed` packed.
+
+    Raises:
+        struct.error: it is shorter than a number.
+    """
+    (taken_bytes,) = _LENGTH.unpack_from(data)
+    return taken_bytes, unpack_list(data[_LENGTH.size :])
 
 
 def pack_list(items: list[bytes]) -> bytes:

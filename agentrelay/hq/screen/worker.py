@@ -10,14 +10,38 @@ import resource
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from agentrelay.hq.screen.local import LocalScreen
-from agentrelay.hq.screen.wire import Op, Request, Status, pack_list, receive_request, send_answer
+from agentrelay.hq.screen.wire import Op, Request, Status, pack_fed, receive_request, send_answer
 
 logger = logging.getLogger(__name__)
+
+SLICE_S: Final = 0.005
+"""How long one screen is fed before another may be: a few bytes can ask for a minute of work."""
+
+STEP_BYTES: Final = 1024
+"""How often the time is looked at: 10 us of usual output, and at worst, where each three bytes fill a screen of
+1,000 by 1,000, 0.2 s."""
+
+
+def feed_slice(screen: LocalScreen, data: bytearray, *, answer: bool) -> tuple[int, list[bytes]]:
+    """Feed the beginning of `data`, at least a step of it; gives how much, and the replies."""
+    until_s = time.monotonic() + SLICE_S
+    replies: list[bytes] = []
+    taken_bytes = 0
+    with memoryview(data) as view:
+        while taken_bytes < len(view):
+            piece = view[taken_bytes : taken_bytes + STEP_BYTES]
+            replies += screen.feed(piece, answer=answer)
+            taken_bytes += len(piece)
+            if time.monotonic() >= until_s:
+                break
+    return taken_bytes, replies
 
 
 def serve(sock: socket.socket) -> None:
@@ -50,7 +74,7 @@ def _answer(screens: dict[int, LocalScreen], request: Request, data: bytearray) 
     screen = screens[number]
     match op:
         case Op.FEED:
-            return Status.OK, pack_list(screen.feed(data, answer=bool(first)))
+            return Status.OK, pack_fed(*feed_slice(screen, data, answer=bool(first)))
         case Op.RESIZE:
             screen.resize(rows=first, cols=second)
             return Status.OK, b""

@@ -1,0 +1,94 @@
+"""Rendering: one session's screen costs no other session its own."""
+
+import asyncio
+
+import pytest
+
+from agentrelay.hq import rendering
+from agentrelay.hq.screen.local import LocalScreen
+from agentrelay.hq.screen.worker import STEP_BYTES, feed_slice
+from tests.hq.fakes import Rig
+
+FILL = b"\x1b#8"
+"""Fills the screen: of 1,000 by 1,000, one such byte costs a fifth of a millisecond."""
+
+
+def expensive(n_bytes: int) -> Rig:
+    rig = Rig()
+    rig.session.rows = rig.session.cols = 1000
+    rig.output((FILL * n_bytes)[:n_bytes])
+    return rig
+
+
+def cheap() -> Rig:
+    rig = Rig()
+    rig.output(b"shown")
+    return rig
+
+
+def test_a_slice_ends_when_its_time_is_over() -> None:
+    screen = LocalScreen(rows=1000, cols=1000)
+
+    assert feed_slice(screen, bytearray(FILL * 1000), answer=False) == (STEP_BYTES, [])
+
+
+def test_a_slice_of_usual_output_is_all_of_it() -> None:
+    screen = LocalScreen(rows=24, cols=80)
+    data = bytearray(b"ordinary text\r\n" * 500)
+
+    assert feed_slice(screen, data, answer=False) == (len(data), [])
+    assert feed_slice(screen, bytearray(b""), answer=False) == (0, [])
+
+
+def test_a_slice_gives_the_replies_of_all_its_steps() -> None:
+    screen = LocalScreen(rows=24, cols=80)
+    data = bytearray(b"\x1b[5n" + b" " * STEP_BYTES + b"\x1b[5n")
+
+    assert feed_slice(screen, data, answer=True) == (len(data), [b"\x1b[0n", b"\x1b[0n"])
+
+
+async def test_a_screen_that_is_expensive_lets_all_others_pass() -> None:
+    await rendering.prepare()
+    done: list[str] = []
+
+    async def ask(name: str, rig: Rig) -> None:
+        assert await rendering.snapshot(rig.session) is not None
+        done.append(name)
+
+    slow = asyncio.create_task(ask("expensive", expensive(8 * STEP_BYTES)))
+    await asyncio.sleep(0)
+    await asyncio.gather(*(ask("cheap", cheap()) for _ in range(4)))
+    await slow
+
+    assert done == ["cheap"] * 4 + ["expensive"]
+
+
+async def test_reading_a_log_does_not_wait_for_a_screen() -> None:
+    await rendering.prepare()
+    slow = [asyncio.create_task(rendering.snapshot(expensive(2 * STEP_BYTES).session)) for _ in range(40)]
+    await asyncio.sleep(0)
+
+    await asyncio.to_thread(int)
+
+    assert not any(task.done() for task in slow)
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def test_output_that_takes_too_long_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rendering, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(rendering, "CHUNK_BYTES", STEP_BYTES)
+    rig = expensive(3 * STEP_BYTES)
+
+    assert await rendering.snapshot(rig.session) is None
+    assert "too long to render" in caplog.text
+
+    monkeypatch.setattr(rendering, "PATIENCE_S", 5.0)
+    rig.output(b"\x1b[Hafter that")
+    screen = await rendering.describe(rig.session)
+    assert screen.text[0] == "after that"
+    assert screen.offset == rig.session.head
+    assert await rendering.snapshot(rig.session) is None, "it is no replay of what was before"
