@@ -25,8 +25,8 @@ SLICE_S: Final = 0.005
 """How long one screen is fed before another may be: a few bytes can ask for a minute of work."""
 
 STEP_BYTES: Final = 1024
-"""How often the time is looked at: 10 us of usual output, and at worst, where each three bytes fill a screen of
-1,000 by 1,000, 0.2 s."""
+"""How often the time is looked at: 10 us of usual output, and at worst, where each three bytes fill a screen
+of 1,000 by 1,000, 0.2 s."""
 
 
 def feed_slice(screen: LocalScreen, data: bytearray, *, answer: bool) -> tuple[int, list[bytes]]:
