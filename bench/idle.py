@@ -1,4 +1,7 @@
-"""Runners whose sessions say nothing: `python -m bench.idle PORT TOKEN RUNNERS` is idle-0, idle-1 and on."""
+"""Runners whose sessions say nothing: `python -m bench.idle PORT TOKEN RUNNERS` is idle-0, idle-1 and on.
+
+The command of a session is the number of bytes that it prints before it falls silent.
+"""
 
 import asyncio
 import sys
@@ -10,10 +13,11 @@ from agentrelay.protocol import mux
 from agentrelay.protocol.messages import Register, Start, Started, decode_from_hq, encode
 from agentrelay.transport.dial import dial
 from agentrelay.transport.endpoint import Endpoint
+from bench.corpus import make
 
 
 class IdleRunner:
-    """Takes every start; each session writes the R of every program here, and nothing more."""
+    """Takes every start; each session writes the R of every program here, and what it is told to."""
 
     def __init__(self) -> None:
         self.endpoint: Endpoint
@@ -40,7 +44,12 @@ class IdleRunner:
                 cwd="/",
             )
             self.endpoint.send_text(encode(started))
-            self.endpoint.send_frame(fastpath.pack_frame(mux.Kind.OUTPUT, message.stream, b"R", self._masks))
+            (n_bytes,) = message.command or ["0"]
+            output = b"R" + make()[: int(n_bytes)]
+            for start in range(0, len(output), mux.MAX_DATA_BYTES):
+                piece = output[start : start + mux.MAX_DATA_BYTES]
+                frame = fastpath.pack_frame(mux.Kind.OUTPUT, message.stream, piece, self._masks)
+                self.endpoint.send_frame(frame)
 
     def on_text_too_big(self, n_bytes: int) -> None:
         """Nothing: HQ does not do that."""

@@ -18,14 +18,16 @@ def _product(system: System) -> Product:
     return system
 
 
-def _start_idle(processes: Processes, product: Product, n_runners: int, n_sessions: int) -> None:
-    """Give HQ so many more sessions, spread over so many more runners, all idle."""
+def _start_idle(
+    processes: Processes, product: Product, n_runners: int, n_sessions: int, *, history_bytes: int = 0
+) -> None:
+    """Give HQ so many more sessions, spread over so many more runners, all idle after some output."""
     with product.rest() as rest:
         before = sum(runner["online"] for runner in rest.call("GET", "/api/runners")["runners"])
         processes.start("idle", "python", "-m", "bench.idle", str(product.port), RUNNER_TOKEN, str(n_runners))
         product.await_runners(before + n_runners)
         for number in range(n_sessions):
-            wish = {"runner_id": f"idle-{number % n_runners}", "command": ["idle"]}
+            wish = {"runner_id": f"idle-{number % n_runners}", "command": [str(history_bytes)]}
             rest.call("POST", "/api/sessions", wish)
 
 
@@ -123,10 +125,20 @@ def _memories(product: Product) -> dict[str, Memory]:
 def thousand_idle(bench: Bench, system: System) -> Metrics:
     """1,000 idle sessions over 100 runners."""
     del system
+    return _many_idle(bench, history_bytes=0)
+
+
+def thousand_with_history(bench: Bench, system: System) -> Metrics:
+    """The same, each with 1 MB of history, recorded."""
+    del system
+    return _many_idle(bench, history_bytes=1_000_000)
+
+
+def _many_idle(bench: Bench, *, history_bytes: int) -> Metrics:
     with Processes(bench.processes.subdirectory()) as processes:
         product = Product(processes, runner=False, hq=bench.hq)
         before = memory(product.pids["hq"]).pss
-        _start_idle(processes, product, bench.amount(100), bench.amount(1000))
+        _start_idle(processes, product, bench.amount(100), bench.amount(1000), history_bytes=history_bytes)
         time.sleep(4.0)
         usage = Usage(product)
         start_s = time.monotonic()

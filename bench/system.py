@@ -52,6 +52,7 @@ LOADS: dict[str, Load] = {
     **{f"synthetic-{size}": Load(run, ALL) for size, run in loads_synthetic.SYNTHETIC.items()},
     "idle": Load(loads_whole.idle, OWN, once=True),
     "idle-1000": Load(loads_whole.thousand_idle, OWN, once=True),
+    "idle-history": Load(loads_whole.thousand_with_history, OWN, once=True),
     "stalls": Load(loads_whole.loop_stalls, OWN, once=True),
 }
 

@@ -54,5 +54,6 @@ TARGETS = [
     Target("idle", "keeper_rss_mb", 15),
     Target("idle", "kb_per_session", 65.536),
     Target("idle-1000", "hq_core_share", 0.02),
+    Target("idle-history", "hq_kb_per_session", 65.536),
     Target("stalls", "longest_turn_ms", 5.0),
 ]

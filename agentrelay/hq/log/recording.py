@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HURRY_BYTES: Final = 512 * 1024
-"""Output of one session that is written without waiting for more: each time costs both threads a switch, and a
-runner may always send 768 KiB beyond what is logged (docs/protocol.md section 3.1)."""
+"""Output of one session that is written without waiting for more. Each time costs both threads a switch, and
+a runner may always send 768 KiB beyond what is logged (docs/protocol.md section 3.1)."""
 
 BATCH_BYTES: Final = 1 << 20
 """What is written at once, before the next session has its turn."""
