@@ -1,6 +1,5 @@
 """`agentrelay-runner`: the command line of the runner."""
 
-import logging
 import os
 import socket
 import sys
@@ -86,11 +85,12 @@ def _run(hq_url: str, runner_id: str, token: str) -> None:
         raise ConfigError("the token is empty: set RUNNER_TOKEN to the runner token of HQ")
     import uvloop
 
+    from agentrelay.log_lines import start_logging
     from agentrelay.runner.daemon import RunnerConfig, run_daemon
     from agentrelay.runner.paths import RUNNER_LOCK, lock_holder, open_runner_directory, take_lock
     from agentrelay.runner.presets import load_presets, user_file
 
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    start_logging("%(asctime)s %(message)s")
     presets = load_presets(user_file())
     directory = open_runner_directory(runner_id)
     assert directory is not None

@@ -25,6 +25,7 @@ from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.registry import Registry
 from agentrelay.hq.sockets import Sockets
 from agentrelay.hq.store import Store
+from agentrelay.log_lines import start_logging
 from agentrelay.transport.takeover import takeover
 
 log = logging.getLogger("agentrelay.hq")
@@ -51,7 +52,7 @@ def run(config: HqConfig) -> None:
     Raises:
         ConfigError: the data directory or the port cannot be used; nothing was started.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    start_logging("%(asctime)s %(levelname)s %(message)s")
     for library in ("uvicorn", "websockets"):
         logging.getLogger(library).setLevel(logging.WARNING)
     with DataDir.acquire(config.data_dir) as data_dir:
