@@ -8,21 +8,25 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from agentrelay.errors import ProtocolError, RequestError, UnknownRunner, UnknownSession
-from agentrelay.hq.auth import Auth, Refused
+from agentrelay.hq.auth import Allowed, Auth, Principal, Refused
 from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.registry import Registry
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import Session
 from agentrelay.hq.viewer import Viewer
 from agentrelay.protocol.messages import Attach, Error, StartSession, decode_from_viewer, encode
-from agentrelay.transport.endpoint import INTERNAL_ERROR, POLICY_VIOLATION, Endpoint
+from agentrelay.transport.endpoint import INTERNAL_ERROR, LOGGED_OUT, POLICY_VIOLATION, Endpoint
 from agentrelay.transport.takeover import Refusal, UpgradeRequest
 
 log = logging.getLogger("agentrelay.hq")
 
 FIRST_MESSAGE_S = 10.0
+
+CHECK_LOGINS_S = 1.0
+"""How soon a connection ends whose login was ended: logged out, expired, or pushed out by newer ones."""
 
 
 class Sockets:
@@ -32,13 +36,46 @@ class Sockets:
         self._auth = auth
         self._registry = registry
         self._metrics = metrics
+        self._logged_in: WeakKeyDictionary[Endpoint, UpgradeRequest] = WeakKeyDictionary()
+        self._checking = False
 
     def route(self, request: UpgradeRequest) -> Refusal | Callable[[Endpoint], None]:
         """Refuse a request for a WebSocket, or give what makes its endpoint work."""
-        scheme = "https" if request.secure else "http"
-        decision = self._auth.check_upgrade(request.path, request.headers, scheme=scheme)
+        decision = self._check(request)
         if isinstance(decision, Refused):
             return Refusal(decision.status, decision.title, decision.detail)
+        accept = self._find(request)
+        if isinstance(accept, Refusal) or decision.principal is not Principal.LOGIN:
+            return accept
+
+        def accept_login(endpoint: Endpoint) -> None:
+            self._logged_in[endpoint] = request
+            self._check_logins_later()
+            accept(endpoint)
+
+        return accept_login
+
+    def _check(self, request: UpgradeRequest) -> Allowed | Refused:
+        scheme = "https" if request.secure else "http"
+        return self._auth.check_upgrade(request.path, request.headers, scheme=scheme)
+
+    def _check_logins_later(self) -> None:
+        if not self._checking and self._logged_in:
+            self._checking = True
+            asyncio.get_running_loop().call_later(CHECK_LOGINS_S, self._check_logins)
+
+    def _check_logins(self) -> None:
+        """End the connections whose login has ended since they were opened."""
+        self._checking = False
+        for endpoint, request in list(self._logged_in.items()):
+            if not endpoint.open:
+                del self._logged_in[endpoint]
+            elif isinstance(self._check(request), Refused):
+                del self._logged_in[endpoint]
+                endpoint.close(LOGGED_OUT, "the login has ended")
+        self._check_logins_later()
+
+    def _find(self, request: UpgradeRequest) -> Refusal | Callable[[Endpoint], None]:
         match request.path.split("/"):
             case ["", "ws", "runner"]:
                 return self._accept_link

@@ -54,6 +54,8 @@ TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 REPLACED = 4000
 """The same runner or viewer has a newer connection."""
+LOGGED_OUT = 4401
+"""The login that opened the connection has ended."""
 
 
 _scratch = bytearray(2 * MAX_FAST_BYTES)

@@ -78,7 +78,7 @@ class Plane:
         self.registry = Registry(store=store, events=self.events, archive=archive)
         self.metrics = Metrics(self.registry)
         self.auth = Auth(
-            runner_token=RUNNER, admin_token=ADMIN, no_login=False, check_login=lambda cookie: False
+            runner_token=RUNNER, admin_token=ADMIN, no_login=False, check_login=store.check_login
         )
         self.sockets = Sockets(auth=self.auth, registry=self.registry, metrics=self.metrics)
         self.state = ServerState()

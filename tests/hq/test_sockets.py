@@ -53,6 +53,33 @@ async def program(runner: FakeRunner) -> Program:
     return await runner.start_program()
 
 
+# --- logins ---------------------------------------------------------------------------------------
+
+
+async def test_a_terminal_ends_with_the_login_that_opened_it(
+    plane: Plane, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "CHECK_LOGINS_S", 0.01)
+    login, other = await plane.store.create_login(), await plane.store.create_login()
+    url = plane.url(f"/ws/session/{program.session_id}")
+
+    def connecting(cookie: str) -> Any:
+        headers = {"Cookie": f"agentrelay_login={cookie}", "Origin": f"http://127.0.0.1:{plane.port}"}
+        return connect(url, additional_headers=headers, compression=None)
+
+    async with connecting(login) as ended, connecting(other) as stays:
+        for viewer in (ended, stays):
+            await viewer.send('{"type": "attach", "payload": {}}')
+            assert orjson.loads(await viewer.recv())["type"] == "attached"
+        await plane.store.revoke(login)
+        await ended.wait_closed()
+        assert (ended.close_code, ended.close_reason) == (4401, "the login has ended")
+        program.print(b"more")
+        while isinstance(heard := await stays.recv(), str):
+            pass  # who controls now
+        assert heard == b"more"
+
+
 # --- before the upgrade ---------------------------------------------------------------------------
 
 
