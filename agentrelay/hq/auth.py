@@ -35,7 +35,7 @@ _CLOSED_PREFIXES = frozenset({"api", "ws", "metrics", "openapi.json"})
 _OPEN_ENDPOINTS = frozenset(
     {("GET", "/health"), ("HEAD", "/health"), ("POST", "/api/login"), ("GET", "/api/me")}
 )
-_MAX_COOKIES_TRIED = 8
+_MAX_COOKIES_TRIED = 64
 
 
 class Principal(Enum):

@@ -24,6 +24,8 @@ from agentrelay.transport.endpoint import MAX_MESSAGE_BYTES, Endpoint
 
 log = logging.getLogger("agentrelay.transport")
 
+_HANDSHAKE_HEADERS = frozenset({b"host", b"upgrade", b"connection"})
+
 HEADERS_S = 10.0
 HEADERS_BYTES = 64 << 10
 UNREAD_BODY_S = 30.0
@@ -199,7 +201,7 @@ class TakeoverProtocol(HttpToolsProtocol):
             self._refuse(answer)
             return
         ws = ServerProtocol(max_size=MAX_MESSAGE_BYTES)
-        ws.receive_data(self._request_bytes())
+        ws.receive_data(self._handshake())
         for event in ws.events_received():
             if isinstance(event, Request):
                 ws.send_response(ws.accept(event))
@@ -219,10 +221,12 @@ class TakeoverProtocol(HttpToolsProtocol):
         endpoint.connection_made(self.transport)
         endpoint.start(rest)
 
-    def _request_bytes(self) -> bytes:
-        lines = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
+    def _handshake(self) -> bytes:
+        """Give the request as far as the library has to see it, which has limits of its own on the rest."""
+        lines = [self.scope["method"].encode(), b" / HTTP/1.1\r\n"]
         for name, value in self.headers:
-            lines += [name, b": ", value, b"\r\n"]
+            if name in _HANDSHAKE_HEADERS or name.startswith(b"sec-websocket-"):
+                lines += [name, b": ", value, b"\r\n"]
         return b"".join([*lines, b"\r\n"])
 
 

@@ -118,6 +118,18 @@ async def test_the_route_sees_the_request_as_it_came(listener: Listener) -> None
     assert not request.secure
 
 
+@pytest.mark.parametrize(
+    "more",
+    [("Cookie: " + "c" * 60_000,), tuple(f"X-Proxy-{number}: x" for number in range(400))],
+    ids=["a long one", "many"],
+)
+async def test_headers_that_a_proxy_or_a_cookie_jar_adds_do_not_spoil_an_upgrade(
+    listener: Listener, more: tuple[str, ...]
+) -> None:
+    async with raw(listener, upgrade("/ws/" + "a" * 3_000, *more)) as peer:
+        assert (await peer.head()).startswith("HTTP/1.1 101")
+
+
 async def test_no_extension_and_no_subprotocol_is_ever_negotiated(listener: Listener) -> None:
     more = (
         "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
