@@ -41,4 +41,4 @@ def test_a_lock_names_no_registry(file: str) -> None:
 def test_the_runner_needs_no_more_than_it_says() -> None:
     names = {line for line in (ROOT / "requirements/runner.in").read_text().split("\n") if line.isalpha()}
     assert names <= {one.name for one in RUN}
-    assert not set(locked("runner.txt")) & {"fastapi", "uvicorn", "sqlalchemy", "starlette", "pyghostty"}
+    assert not set(locked("runner.txt")) & {"uvicorn", "sqlalchemy", "starlette", "pyghostty"}

@@ -2,24 +2,26 @@
 
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from agentrelay.hq.auth import Allowed
 from agentrelay.hq.http.openapi import gives
-from agentrelay.hq.http.parts import Hq, HqParts
+from agentrelay.hq.http.parts import HqParts
+from agentrelay.hq.http.routes import Routes
 
 _EVENT_STREAM = "text/event-stream"
 
-router = APIRouter(tags=["events"])
+routes = Routes("events")
 
 
-@router.get(
+@routes.add(
+    "GET",
     "/api/events",
     summary="Follow what happens",
-    responses=gives(200, "Server-sent events.", _EVENT_STREAM),
+    answers=gives(200, "Server-sent events.", _EVENT_STREAM),
 )
-async def follow_events(request: Request, hq: Hq) -> Response:
+async def follow_events(request: Request, hq: HqParts) -> Response:
     """Follow runners and sessions as server-sent events.
 
     The first event is `snapshot` with all runners and sessions; then come `runner`, `session`,

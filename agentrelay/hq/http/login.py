@@ -9,8 +9,8 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
-from fastapi import APIRouter, Request
 from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 import agentrelay
@@ -19,8 +19,9 @@ from agentrelay.hq.config import HqConfig, is_loopback
 from agentrelay.hq.http.body import read_json
 from agentrelay.hq.http.gate import PRINCIPAL
 from agentrelay.hq.http.openapi import JSON, gives, takes
-from agentrelay.hq.http.parts import Hq
+from agentrelay.hq.http.parts import HqParts
 from agentrelay.hq.http.problems import HttpProblem
+from agentrelay.hq.http.routes import Routes
 from agentrelay.hq.store import LOGIN_LIFE_S
 
 log = logging.getLogger("agentrelay.hq.http")
@@ -28,7 +29,7 @@ log = logging.getLogger("agentrelay.hq.http")
 FAILURES_PER_MINUTE = 10
 _MAX_ADDRESSES = 4_096
 
-router = APIRouter(tags=["login"])
+routes = Routes("login")
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -75,16 +76,16 @@ class FailureLimit:
             attempts.pop()
 
 
-@router.post(
+@routes.add(
+    "POST",
     "/api/login",
-    status_code=204,
     summary="Log in",
-    responses=gives(
+    answers=gives(
         204, "Logged in.", problems="408 413 422 429", headers={"Set-Cookie": "The login, for 30 days."}
     ),
-    openapi_extra=takes(Login, open_to_all=True),
+    takes=takes(Login, open_to_all=True),
 )
-async def log_in(request: Request, hq: Hq) -> Response:
+async def log_in(request: Request, hq: HqParts) -> Response:
     """Turn the admin token or the token of a login link into a login cookie."""
     limit: FailureLimit = request.app.state.failure_limit
     address = client_address(request, hq.config)
@@ -116,26 +117,27 @@ async def log_in(request: Request, hq: Hq) -> Response:
     return _with_cookie(request, hq.config, cookie, LOGIN_LIFE_S)
 
 
-@router.post(
+@routes.add(
+    "POST",
     "/api/logout",
-    status_code=204,
     summary="Log out",
-    responses=gives(204, "Logged out; the cookie is void."),
+    answers=gives(204, "Logged out; the cookie is void."),
 )
-async def log_out(request: Request, hq: Hq) -> Response:
+async def log_out(request: Request, hq: HqParts) -> Response:
     """End the login of the cookie that came with the request."""
     for cookie in login_cookies(request.scope["headers"]):
         await hq.store.revoke(cookie)
     return _with_cookie(request, hq.config, "", 0)
 
 
-@router.get(
+@routes.add(
+    "GET",
     "/api/me",
     summary="Who am I",
-    responses=gives(200, "Whether and how the request is logged in.", Me),
-    openapi_extra=takes(open_to_all=True),
+    answers=gives(200, "Whether and how the request is logged in.", Me),
+    takes=takes(open_to_all=True),
 )
-async def me(request: Request, hq: Hq) -> Response:
+async def me(request: Request, hq: HqParts) -> Response:
     """Tell how the request is logged in, and whether it has to be."""
     principal: Principal = request.scope[PRINCIPAL]
     login = principal.value if principal in (Principal.LOGIN, Principal.ADMIN) else "none"

@@ -1,20 +1,22 @@
-"""The OpenAPI document: paths from the routes, schemas from the very structs that are encoded and decoded.
+"""The OpenAPI document: paths from the operations, schemas from the structs that are encoded and decoded.
 
-A route says what it takes and gives with `takes` and `gives`; nothing is described twice.
+An operation says what it takes and gives with `takes` and `gives`; nothing is described twice.
 """
 
+import inspect
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 import agentrelay
 from agentrelay.hq.auth import LOGIN_COOKIE
 from agentrelay.hq.http.problems import PROBLEM_TYPE, Problem
+from agentrelay.hq.http.routes import Operation
 
 JSON = "application/json"
-Answers = dict[int | str, dict[str, Any]]
+Answers = dict[str, dict[str, Any]]
 
 _REF = "#/components/schemas/{name}"
 _DESCRIPTION = """\
@@ -39,7 +41,7 @@ _problems = {
 def gives(
     status: int, text: str, *answers: type | str, problems: str = "", headers: dict[str, str] | None = None
 ) -> Answers:
-    """Describe the answers of a route, for its `responses=`.
+    """Describe the answers of an operation, for its `answers=`.
 
     Args:
         status: of the good answer.
@@ -66,7 +68,7 @@ def gives(
 
 
 def takes(*bodies: type | str, open_to_all: bool = False) -> dict[str, Any]:
-    """Describe the request of a route, for its `openapi_extra=`.
+    """Describe the request of an operation, for its `takes=`.
 
     Args:
         bodies: the structs it takes as JSON, and media types of something else.
@@ -84,14 +86,17 @@ def takes(*bodies: type | str, open_to_all: bool = False) -> dict[str, Any]:
     return extra
 
 
-def describe(app: FastAPI) -> bytes:
-    """Make the document of an app, as JSON."""
-    document = get_openapi(
-        title="AgentRelay HQ",
-        version=agentrelay.__version__,
-        description=_DESCRIPTION,
-        routes=app.routes,
-    )
+def describe(operations: Iterable[Operation]) -> bytes:
+    """Make the document of these operations, as JSON."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        if operation.summary:
+            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": "AgentRelay HQ", "version": agentrelay.__version__, "description": _DESCRIPTION},
+        "paths": paths,
+    }
     _, schemas = msgspec.json.schema_components(_structs.values(), ref_template=_REF)
     document["components"] = {
         "schemas": _portable(schemas),
@@ -107,6 +112,29 @@ def describe(app: FastAPI) -> bytes:
     }
     document["security"] = [{"bearer": []}, {"login": []}]
     return msgspec.json.encode(document)
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", operation.path)
+    ]
+    if operation.query is not None:
+        _, components = msgspec.json.schema_components([operation.query], ref_template=_REF)
+        properties = components[operation.query.__name__]["properties"]
+        parameters += [
+            {"name": name, "in": "query", "required": False, "schema": schema}
+            for name, schema in properties.items()
+        ]
+    described: dict[str, Any] = {
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": inspect.getdoc(operation.handler),
+        "operationId": getattr(operation.handler, "__name__", operation.summary),
+    }
+    if parameters:
+        described["parameters"] = parameters
+    return described | {**operation.takes, "responses": operation.answers}
 
 
 def _reference(struct: type) -> dict[str, str]:

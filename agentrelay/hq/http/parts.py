@@ -5,9 +5,7 @@ neither sockets nor runners. `agentrelay.hq.server.Hq` is the real one.
 """
 
 from collections.abc import Iterable, Iterator, Sized
-from typing import Annotated, Any, Literal, Protocol
-
-from fastapi import Depends, Request
+from typing import Any, Literal, Protocol
 
 from agentrelay.hq.auth import Auth
 from agentrelay.hq.config import HqConfig
@@ -109,12 +107,3 @@ class Render(Protocol):
 
     async def __call__(self, session: Any, /) -> ScreenInfo:
         """Render a session as it is now."""
-
-
-def _hq(request: Request) -> HqParts:
-    hq: HqParts = request.app.state.hq
-    return hq
-
-
-Hq = Annotated[HqParts, Depends(_hq)]
-"""Parameter of a route that needs HQ."""

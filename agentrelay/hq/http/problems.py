@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from agentrelay.errors import (
@@ -84,9 +84,9 @@ def problem(
     return Response(msgspec.json.encode(document), status, headers, PROBLEM_TYPE)
 
 
-def add_problem_handlers(app: FastAPI) -> None:
+def add_problem_handlers(app: Starlette) -> None:
     """Make `app` answer exceptions with problem documents, all but those nobody expects (`unexpected`)."""
-    for expected in (HttpProblem, HTTPException, RequestValidationError, AgentRelayError):
+    for expected in (HttpProblem, HTTPException, AgentRelayError):
         app.add_exception_handler(expected, _on_error)
 
 
@@ -102,10 +102,6 @@ async def _on_error(_request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):  # the router's 404 and 405
         detail = _ROUTER_SAYS.get(error.status_code, str(error.detail))
         return problem(error.status_code, detail, headers=error.headers)
-    if isinstance(error, RequestValidationError):
-        # The value that was wrong is not repeated: it can be a megabyte, or nothing that JSON can hold.
-        said = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
-        return problem(422, "; ".join(said), code="bad_parameter")
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return unexpected(error)

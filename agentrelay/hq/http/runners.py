@@ -1,14 +1,15 @@
 """Runners over HTTP: which there are, and what each can start."""
 
 import msgspec
-from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from agentrelay.hq.http.openapi import JSON, gives
-from agentrelay.hq.http.parts import Hq
+from agentrelay.hq.http.parts import HqParts
+from agentrelay.hq.http.routes import Routes
 from agentrelay.hq.info import RunnerInfo
 
-router = APIRouter(tags=["runners"])
+routes = Routes("runners")
 
 
 class RunnerList(msgspec.Struct, frozen=True):
@@ -17,18 +18,21 @@ class RunnerList(msgspec.Struct, frozen=True):
     runners: list[RunnerInfo]
 
 
-@router.get("/api/runners", summary="List runners", responses=gives(200, "All runners.", RunnerList))
-async def list_runners(hq: Hq) -> Response:
+@routes.add("GET", "/api/runners", summary="List runners", answers=gives(200, "All runners.", RunnerList))
+async def list_runners(request: Request, hq: HqParts) -> Response:
     """Give every runner that has ever registered."""
+    del request
     answer = RunnerList(list(hq.registry.describe_runners()))
     return Response(msgspec.json.encode(answer), media_type=JSON)
 
 
-@router.get(
+@routes.add(
+    "GET",
     "/api/runners/{runner_id}",
     summary="Get a runner",
-    responses=gives(200, "The runner.", RunnerInfo, problems="404 422"),
+    answers=gives(200, "The runner.", RunnerInfo, problems="404 422"),
 )
-async def get_runner(runner_id: str, hq: Hq) -> Response:
+async def get_runner(request: Request, hq: HqParts) -> Response:
     """Give one runner."""
-    return Response(msgspec.json.encode(hq.registry.runner(runner_id).describe()), media_type=JSON)
+    runner = hq.registry.runner(request.path_params["runner_id"])
+    return Response(msgspec.json.encode(runner.describe()), media_type=JSON)

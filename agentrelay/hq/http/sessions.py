@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from agentrelay.hq.http.body import read_json
+from agentrelay.hq.http.body import read_json, read_query
 from agentrelay.hq.http.openapi import JSON, gives, takes
-from agentrelay.hq.http.parts import Hq, Render
+from agentrelay.hq.http.parts import HqParts, Render, SessionPart
 from agentrelay.hq.http.problems import HttpProblem
+from agentrelay.hq.http.routes import Routes
 from agentrelay.hq.info import ScreenInfo, SessionInfo
 from agentrelay.protocol.messages import MAX_TEXT_BYTES, Cols, Name, Rows, Signal, StartSession
 
@@ -31,9 +33,9 @@ _RAW = "application/octet-stream"
 _CAST = "application/x-asciicast"
 _OFFSET_HEADER = "X-AgentRelay-Offset"
 
-Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
+Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
-router = APIRouter(prefix="/api/sessions", tags=["sessions"])
+routes = Routes("sessions")
 
 
 class SessionList(msgspec.Struct, frozen=True):
@@ -63,10 +65,33 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     data_base64: str | None = None
 
 
+class ScreenQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """How the screen is wanted."""
+
+    format: Literal["json", "text"] = "json"
+
+
+class OutputQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which output is wanted: from this offset, up to that one."""
+
+    start: Offset = msgspec.field(default=0, name="from")
+    stop: Offset | None = msgspec.field(default=None, name="to")
+
+
+class RecordingQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """How the recording is wanted."""
+
+    format: Literal["asciicast-v3", "asciicast-v2"] = "asciicast-v3"
+
+
 class Stopping(msgspec.Struct, frozen=True, kw_only=True):
     """The program is being told to end."""
 
     status: Literal["stopping"] = "stopping"
+
+
+def _session(request: Request, hq: HqParts) -> SessionPart:
+    return hq.registry.session(request.path_params["session_id"])
 
 
 def _json(answer: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -84,26 +109,27 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield bytes(piece)
 
 
-@router.get("", summary="List sessions", responses=gives(200, "All sessions.", SessionList))
-async def list_sessions(hq: Hq) -> Response:
+@routes.add("GET", "/api/sessions", summary="List sessions", answers=gives(200, "All sessions.", SessionList))
+async def list_sessions(request: Request, hq: HqParts) -> Response:
     """Give every session, oldest first."""
+    del request
     return _json(SessionList(list(hq.registry.describe_sessions())))
 
 
-@router.post(
-    "",
-    status_code=201,
+@routes.add(
+    "POST",
+    "/api/sessions",
     summary="Start a session",
-    responses=gives(
+    answers=gives(
         201,
         "The session; its program runs.",
         SessionInfo,
         problems="404 409 413 422 429",
         headers={"Location": "Path of the session."},
     ),
-    openapi_extra=takes(NewSession),
+    takes=takes(NewSession),
 )
-async def start_session(request: Request, hq: Hq) -> Response:
+async def start_session(request: Request, hq: HqParts) -> Response:
     """Start a program on a runner and wait until it runs."""
     wish = await read_json(request, NewSession, max_bytes=MAX_START_BYTES)
     session = await hq.registry.start_session(wish.runner_id, wish)
@@ -111,25 +137,27 @@ async def start_session(request: Request, hq: Hq) -> Response:
     return _json(info, 201, {"location": f"/api/sessions/{info.session_id}"})
 
 
-@router.get(
-    "/{session_id}",
+@routes.add(
+    "GET",
+    "/api/sessions/{session_id}",
     summary="Get a session",
-    responses=gives(200, "The session.", SessionInfo, problems="404 422"),
+    answers=gives(200, "The session.", SessionInfo, problems="404 422"),
 )
-async def get_session(session_id: str, hq: Hq) -> Response:
+async def get_session(request: Request, hq: HqParts) -> Response:
     """Give one session."""
-    return _json(hq.registry.session(session_id).describe())
+    return _json(_session(request, hq).describe())
 
 
-@router.patch(
-    "/{session_id}",
+@routes.add(
+    "PATCH",
+    "/api/sessions/{session_id}",
     summary="Rename or resize a session",
-    responses=gives(200, "The session as it is now.", SessionInfo, problems="404 409 413 422"),
-    openapi_extra=takes(SessionChange),
+    answers=gives(200, "The session as it is now.", SessionInfo, problems="404 409 413 422"),
+    takes=takes(SessionChange),
 )
-async def change_session(session_id: str, request: Request, hq: Hq) -> Response:
+async def change_session(request: Request, hq: HqParts) -> Response:
     """Change a session's name or the size of its PTY."""
-    session = hq.registry.session(session_id)
+    session = _session(request, hq)
     change = await read_json(request, SessionChange)
     now = session.describe()
     if change.rows is not None or change.cols is not None:
@@ -140,34 +168,34 @@ async def change_session(session_id: str, request: Request, hq: Hq) -> Response:
     return _json(session.describe())
 
 
-@router.delete(
-    "/{session_id}",
+@routes.add(
+    "DELETE",
+    "/api/sessions/{session_id}",
     summary="End or remove a session",
-    responses={
+    answers={
         **gives(202, "The program is being told to end.", Stopping, problems="404 422"),
         "204": {"description": "The session had ended; it and its log are removed."},
     },
-    status_code=202,
 )
-async def delete_session(session_id: str, hq: Hq) -> Response:
+async def delete_session(request: Request, hq: HqParts) -> Response:
     """End the program of a session, or remove a session that has ended.
 
     The program gets SIGHUP and SIGTERM, and SIGKILL after 5 s; its session stays, ended.
     """
-    status = hq.registry.delete_session(session_id)
+    status = hq.registry.delete_session(request.path_params["session_id"])
     return _json(Stopping(), 202) if status == "stopping" else Response(status_code=204)
 
 
-@router.post(
-    "/{session_id}/input",
-    status_code=204,
+@routes.add(
+    "POST",
+    "/api/sessions/{session_id}/input",
     summary="Type into a session",
-    responses=gives(204, "Taken.", problems="404 409 413 422 429"),
-    openapi_extra=takes(Input, _RAW),
+    answers=gives(204, "Taken.", problems="404 409 413 422 429"),
+    takes=takes(Input, _RAW),
 )
-async def send_input(session_id: str, request: Request, hq: Hq) -> Response:
+async def send_input(request: Request, hq: HqParts) -> Response:
     """Send input as if typed: JSON, or raw bytes as application/octet-stream."""
-    session = hq.registry.session(session_id)
+    session = _session(request, hq)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _RAW:
         data = await request.body()
     else:
@@ -177,16 +205,16 @@ async def send_input(session_id: str, request: Request, hq: Hq) -> Response:
     return Response(status_code=204)
 
 
-@router.post(
-    "/{session_id}/signal",
-    status_code=204,
+@routes.add(
+    "POST",
+    "/api/sessions/{session_id}/signal",
     summary="Send a signal",
-    responses=gives(204, "Sent.", problems="404 409 413 422"),
-    openapi_extra=takes(Signal),
+    answers=gives(204, "Sent.", problems="404 409 413 422"),
+    takes=takes(Signal),
 )
-async def send_signal(session_id: str, request: Request, hq: Hq) -> Response:
+async def send_signal(request: Request, hq: HqParts) -> Response:
     """Send a signal to the session's foreground process group."""
-    session = hq.registry.session(session_id)
+    session = _session(request, hq)
     name = (await read_json(request, Signal)).name
     if name.upper().removeprefix("SIG") not in _SIGNALS:
         raise HttpProblem(422, f"There is no signal {name}.", code="bad_parameter")
@@ -194,46 +222,46 @@ async def send_signal(session_id: str, request: Request, hq: Hq) -> Response:
     return Response(status_code=204)
 
 
-@router.get(
-    "/{session_id}/screen",
+@routes.add(
+    "GET",
+    "/api/sessions/{session_id}/screen",
     summary="Look at a session's screen",
-    responses=gives(200, "The screen, as JSON or as text.", ScreenInfo, "text/plain", problems="404 422"),
+    answers=gives(200, "The screen, as JSON or as text.", ScreenInfo, "text/plain", problems="404 422"),
+    query=ScreenQuery,
 )
-async def get_screen(
-    session_id: str, request: Request, hq: Hq, format: Annotated[Literal["json", "text"], Query()] = "json"
-) -> Response:
+async def get_screen(request: Request, hq: HqParts) -> Response:
     """Render a session's screen as it is now."""
+    wish = read_query(request, ScreenQuery)
     render: Render = request.app.state.render
-    screen = await render(hq.registry.session(session_id))
-    if format == "text":
+    screen = await render(_session(request, hq))
+    if wish.format == "text":
         text = "".join(f"{row}\n" for row in screen.text)
         return Response(text, headers={_OFFSET_HEADER: str(screen.offset)}, media_type="text/plain")
     return _json(screen)
 
 
-@router.get(
-    "/{session_id}/output",
+@routes.add(
+    "GET",
+    "/api/sessions/{session_id}/output",
     summary="Read a session's output",
-    responses=gives(
+    answers=gives(
         200,
         "Raw output.",
         _RAW,
         problems="404 422",
         headers={_OFFSET_HEADER: "Offset of the first byte of the body."},
     ),
+    query=OutputQuery,
 )
-async def get_output(
-    session_id: str,
-    hq: Hq,
-    start: Annotated[Offset, Query(alias="from")] = 0,
-    stop: Annotated[Offset | None, Query(alias="to")] = None,
-) -> Response:
+async def get_output(request: Request, hq: HqParts) -> Response:
     """Read output bytes from `from` up to `to`, possibly only the first part of them.
 
     An empty body is the end, for now or, once the session has ended, for good. Where bytes before `from` are
     no longer kept the answer starts at the oldest that are, and says so in its offset.
     """
-    session = hq.registry.session(session_id)
+    wish = read_query(request, OutputQuery)
+    start, stop = wish.start, wish.stop
+    session = _session(request, hq)
     if stop is None:
         wanted_bytes = MAX_OUTPUT_BYTES
     elif stop >= start:
@@ -257,17 +285,17 @@ def _input_bytes(wish: Input) -> bytes:
         raise HttpProblem(422, f"`data_base64` is not base64: {error}.", code="bad_parameter") from None
 
 
-@router.get(
-    "/{session_id}/recording",
+@routes.add(
+    "GET",
+    "/api/sessions/{session_id}/recording",
     summary="Export a session's recording",
-    responses=gives(200, "The recording, as asciinema plays it.", _CAST, problems="404 409 422"),
+    answers=gives(200, "The recording, as asciinema plays it.", _CAST, problems="404 409 422"),
+    query=RecordingQuery,
 )
-async def get_recording(
-    session_id: str,
-    hq: Hq,
-    format: Annotated[Literal["asciicast-v3", "asciicast-v2"], Query()] = "asciicast-v3",
-) -> Response:
+async def get_recording(request: Request, hq: HqParts) -> Response:
     """Export what is in the output log as an asciicast, with the times and sizes it had."""
-    lines = hq.registry.export_session(session_id, 3 if format == "asciicast-v3" else 2)
+    session_id = request.path_params["session_id"]
+    wish = read_query(request, RecordingQuery)
+    lines = hq.registry.export_session(session_id, 3 if wish.format == "asciicast-v3" else 2)
     name = f'attachment; filename="{session_id}.cast"'
     return StreamingResponse(_pieces(lines), headers={"Content-Disposition": name}, media_type=_CAST)

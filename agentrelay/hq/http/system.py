@@ -3,16 +3,17 @@
 from typing import Literal
 
 import msgspec
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 import agentrelay
 from agentrelay.hq.http import openapi
 from agentrelay.hq.http.openapi import JSON, gives, takes
-from agentrelay.hq.http.parts import Hq
+from agentrelay.hq.http.parts import HqParts
+from agentrelay.hq.http.routes import Routes
 from agentrelay.hq.metrics import CONTENT_TYPE
 
-router = APIRouter(tags=["system"])
+routes = Routes("system")
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,15 +25,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int
 
 
-@router.get(
+@routes.add(
+    "GET HEAD",
     "/health",
     summary="Is HQ up",
-    responses=gives(200, "It is.", Health),
-    openapi_extra=takes(open_to_all=True),
+    answers=gives(200, "It is.", Health),
+    takes=takes(open_to_all=True),
 )
-@router.head("/health", include_in_schema=False)
-async def health(hq: Hq) -> Response:
+async def health(request: Request, hq: HqParts) -> Response:
     """Tell that HQ is up; it does not answer before it knows every session again."""
+    del request
     answer = Health(
         version=agentrelay.__version__,
         runners=sum(runner.online for runner in hq.registry.describe_runners()),
@@ -41,16 +43,23 @@ async def health(hq: Hq) -> Response:
     return Response(msgspec.json.encode(answer), media_type=JSON)
 
 
-@router.get("/metrics", summary="Metrics", responses=gives(200, "In Prometheus's text format.", "text/plain"))
-async def metrics(hq: Hq) -> Response:
+@routes.add(
+    "GET",
+    "/metrics",
+    summary="Metrics",
+    answers=gives(200, "In Prometheus's text format.", "text/plain"),
+)
+async def metrics(request: Request, hq: HqParts) -> Response:
     """Give all numbers for Prometheus."""
+    del request
     return Response(hq.metrics.render(), headers={"content-type": CONTENT_TYPE})
 
 
-@router.get("/openapi.json", include_in_schema=False)
-async def openapi_document(request: Request) -> Response:
+@routes.add("GET", "/openapi.json")
+async def openapi_document(request: Request, hq: HqParts) -> Response:
     """Give the OpenAPI document, made when it is first asked for."""
+    del hq
     state = request.app.state
     if state.openapi is None:
-        state.openapi = openapi.describe(request.app)
+        state.openapi = openapi.describe(state.operations)
     return Response(state.openapi, media_type=JSON)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from agentrelay.errors import NotRecorded, UnknownRunner, UnknownSession
 from agentrelay.hq.auth import Auth
@@ -237,12 +237,12 @@ def ui_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def app(hq: FakeHq, ui_dir: Path) -> FastAPI:
+def app(hq: FakeHq, ui_dir: Path) -> Starlette:
     return make_app(hq, render=render, ui=Ui(ui_dir))
 
 
 def client_of(
-    app: FastAPI, headers: Mapping[str, str] | None = None, client: tuple[str, int] = ("127.0.0.1", 5)
+    app: Starlette, headers: Mapping[str, str] | None = None, client: tuple[str, int] = ("127.0.0.1", 5)
 ) -> httpx.AsyncClient:
     """Give a client; with `raise_app_exceptions` what escapes the app fails the test."""
     transport = httpx.ASGITransport(app, client=client, raise_app_exceptions=True)
@@ -250,13 +250,13 @@ def client_of(
 
 
 @pytest.fixture
-async def nobody(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def nobody(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client:
         yield client
 
 
 @pytest.fixture
-async def admin(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def admin(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app, {"authorization": f"Bearer {ADMIN}"}) as client:
         yield client
 
@@ -331,7 +331,7 @@ class Asgi:
 
 
 @pytest.fixture
-def asgi(app: FastAPI) -> Asgi:
+def asgi(app: Starlette) -> Asgi:
     return Asgi(app)
 
 

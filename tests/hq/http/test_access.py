@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 
 from agentrelay.hq.auth import Auth
@@ -40,7 +40,7 @@ def routes_of(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
             yield from routes_of(route.original_router.routes)  # type: ignore[attr-defined]
 
 
-def paths_of(app: FastAPI) -> set[str]:
+def paths_of(app: Starlette) -> set[str]:
     return {path for _, path in routes_of(app.routes)}
 
 
@@ -49,7 +49,7 @@ def fill(path: str, value: str) -> str:
     return path.replace("{session_id}", value).replace("{runner_id}", "box" if value == SESSION_ID else value)
 
 
-def test_the_walk_finds_the_routes_there_are(app: FastAPI) -> None:
+def test_the_walk_finds_the_routes_there_are(app: Starlette) -> None:
     routes = set(routes_of(app.routes))
     assert len(routes) >= 19
     assert {
@@ -87,7 +87,7 @@ def test_the_walk_finds_the_routes_there_are(app: FastAPI) -> None:
     ],
 )
 async def test_every_route_says_401_before_it_looks_at_anything(
-    app: FastAPI, hq: FakeHq, headers: dict[str, str]
+    app: Starlette, hq: FakeHq, headers: dict[str, str]
 ) -> None:
     async with client_of(app, headers) as client:
         for path in paths_of(app):
@@ -116,7 +116,7 @@ async def test_paths_that_do_not_exist_say_401_too(
         assert (await admin.request(method, path)).status_code in (404, 426)
 
 
-async def test_every_route_is_open_to_the_admin_token(admin: httpx.AsyncClient, app: FastAPI) -> None:
+async def test_every_route_is_open_to_the_admin_token(admin: httpx.AsyncClient, app: Starlette) -> None:
     for method, path in routes_of(app.routes):
         if path != "/api/events":
             answer = await admin.request(method, fill(path, "unknown"))
@@ -124,7 +124,7 @@ async def test_every_route_is_open_to_the_admin_token(admin: httpx.AsyncClient, 
 
 
 async def test_a_cookie_opens_every_route_and_changes_nothing_from_a_foreign_page(
-    app: FastAPI, hq: FakeHq
+    app: Starlette, hq: FakeHq
 ) -> None:
     cookie = {"cookie": f"agentrelay_login={await hq.store.create_login()}"}
     for origin in ({}, {"origin": "http://evil.example"}, {"origin": "http://localhost:3000"}):
@@ -145,7 +145,7 @@ async def test_a_cookie_opens_every_route_and_changes_nothing_from_a_foreign_pag
             assert answer.status_code == 200
 
 
-async def test_a_wrong_host_is_refused_on_every_route(app: FastAPI) -> None:
+async def test_a_wrong_host_is_refused_on_every_route(app: Starlette) -> None:
     headers = {"authorization": f"Bearer {ADMIN}", "host": "evil.example"}
     async with client_of(app, headers) as client:
         for path in [*paths_of(app), "/", "/assets/x.js", "/nothing"]:
@@ -209,7 +209,7 @@ async def test_without_login_everything_is_open_but_to_foreign_pages(store: Stor
 
 
 async def test_every_answer_carries_the_security_headers(
-    app: FastAPI, nobody: httpx.AsyncClient, admin: httpx.AsyncClient
+    app: Starlette, nobody: httpx.AsyncClient, admin: httpx.AsyncClient
 ) -> None:
     answers = [
         await nobody.get("/"),
@@ -241,7 +241,7 @@ async def test_a_preflight_gives_no_permission(nobody: httpx.AsyncClient) -> Non
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-async def test_other_asgi_scopes_are_not_accepted(app: FastAPI) -> None:
+async def test_other_asgi_scopes_are_not_accepted(app: Starlette) -> None:
     sent: list[object] = []
 
     async def send(message: object) -> None:

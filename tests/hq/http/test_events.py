@@ -2,7 +2,7 @@ import asyncio
 import json
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from tests.hq.http.conftest import ADMIN, SESSION_ID, FakeHq, make_session
 
@@ -10,7 +10,7 @@ from tests.hq.http.conftest import ADMIN, SESSION_ID, FakeHq, make_session
 class Stream:
     """A request for the event stream that stays open until `leave`."""
 
-    def __init__(self, app: FastAPI, **headers: str) -> None:
+    def __init__(self, app: Starlette, **headers: str) -> None:
         self.chunks: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.left = asyncio.Event()
         scope = {
@@ -53,7 +53,7 @@ class Stream:
         await self.task
 
 
-async def test_the_stream_begins_with_everything_and_goes_on(app: FastAPI, hq: FakeHq) -> None:
+async def test_the_stream_begins_with_everything_and_goes_on(app: Starlette, hq: FakeHq) -> None:
     stream = Stream(app, authorization=f"Bearer {ADMIN}")
     headers = await stream.start()
     assert headers["content-type"].startswith("text/event-stream")
@@ -75,7 +75,7 @@ async def test_the_stream_begins_with_everything_and_goes_on(app: FastAPI, hq: F
     assert hq.events.subscribers == 0
 
 
-async def test_the_stream_ends_when_hq_stops(app: FastAPI, hq: FakeHq) -> None:
+async def test_the_stream_ends_when_hq_stops(app: Starlette, hq: FakeHq) -> None:
     stream = Stream(app, authorization=f"Bearer {ADMIN}")
     await stream.start()
     await stream.next()
@@ -84,7 +84,7 @@ async def test_the_stream_ends_when_hq_stops(app: FastAPI, hq: FakeHq) -> None:
     await stream.task
 
 
-async def test_the_stream_ends_when_its_login_does(app: FastAPI, hq: FakeHq) -> None:
+async def test_the_stream_ends_when_its_login_does(app: Starlette, hq: FakeHq) -> None:
     cookie = await hq.store.create_login()
     stream = Stream(app, cookie=f"agentrelay_login={cookie}")
     await stream.start()

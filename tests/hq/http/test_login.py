@@ -4,7 +4,7 @@ from http.cookies import SimpleCookie
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.requests import Request
 
 from agentrelay.hq.auth import LOGIN_COOKIE
@@ -69,13 +69,13 @@ async def test_the_cookie_of_a_public_https_origin_is_secure(
     assert cookie_of(await log_in(nobody, ADMIN, **headers))[LOGIN_COOKIE]["secure"]
 
 
-async def test_the_cookie_of_an_https_request_is_secure(app: FastAPI) -> None:
+async def test_the_cookie_of_an_https_request_is_secure(app: Starlette) -> None:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="https://localhost:8080") as client:
         assert cookie_of(await log_in(client, ADMIN))[LOGIN_COOKIE]["secure"]
 
 
-async def test_the_cookie_opens_and_logging_out_ends_it(app: FastAPI) -> None:
+async def test_the_cookie_opens_and_logging_out_ends_it(app: Starlette) -> None:
     async with client_of(app, {"origin": BASE}) as browser:
         assert (await browser.get("/api/me")).json() == {
             "login": "none",
@@ -144,7 +144,7 @@ async def test_a_body_that_breaks_off_is_not_logged_as_a_fault(
     assert caplog.records == []
 
 
-async def test_nobody_gets_to_send_a_body_for_ever(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_gets_to_send_a_body_for_ever(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "OPEN_BODY_S", 0.01)
 
     async def drip() -> AsyncIterator[bytes]:
@@ -171,7 +171,7 @@ async def test_without_an_admin_token_only_links_log_in(store: Store) -> None:
 # --- failures ----------------------------------------------------------------------------------------------
 
 
-async def test_the_eleventh_failure_in_a_minute_is_refused_unseen(app: FastAPI, hq: FakeHq) -> None:
+async def test_the_eleventh_failure_in_a_minute_is_refused_unseen(app: Starlette, hq: FakeHq) -> None:
     token = await hq.store.create_login_link()
     async with client_of(app, client=("10.0.0.1", 5)) as client:
         answers = [(await log_in(client, "wrong")).status_code for _ in range(11)]
@@ -184,13 +184,13 @@ async def test_the_eleventh_failure_in_a_minute_is_refused_unseen(app: FastAPI, 
         assert (await log_in(other, token)).status_code == 204
 
 
-async def test_many_failures_at_once_do_not_slip_through(app: FastAPI) -> None:
+async def test_many_failures_at_once_do_not_slip_through(app: Starlette) -> None:
     async with client_of(app) as client:
         answers = await asyncio.gather(*(log_in(client, "wrong") for _ in range(30)))
     assert sorted(answer.status_code for answer in answers) == [401] * 10 + [429] * 20
 
 
-async def test_logins_that_succeed_do_not_count(app: FastAPI) -> None:
+async def test_logins_that_succeed_do_not_count(app: Starlette) -> None:
     async with client_of(app) as client:
         for _ in range(15):
             assert (await log_in(client, ADMIN)).status_code == 204

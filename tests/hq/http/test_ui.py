@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from agentrelay.hq.http import make_app
 from agentrelay.hq.http.ui import Ui
@@ -76,7 +76,7 @@ async def test_a_file_is_served_as_what_it_is(
     ],
 )
 async def test_a_packed_file_is_served_to_who_can_unpack_it(
-    app: FastAPI, accepted: str, encoding: str | None
+    app: Starlette, accepted: str, encoding: str | None
 ) -> None:
     async with (
         client_of(app) as client,
