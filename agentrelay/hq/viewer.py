@@ -305,10 +305,14 @@ class Viewer:
         self.moved_s = self._loop.time()
 
     async def _resync(self) -> None:
-        self._metrics.resyncs += 1
         snapshot = await rendering.snapshot(self._session)
-        if self._attached and snapshot is not None:
-            self._restart(Resync, snapshot.offset, snapshot.data)
+        if not self._attached:
+            return
+        if snapshot is None:
+            self._promised = self._session.head  # raw output is the better replay then
+            return
+        self._metrics.resyncs += 1
+        self._restart(Resync, snapshot.offset, snapshot.data)
 
     def _pass_gap(self) -> None:
         start, stop = self._gaps.pop(0)

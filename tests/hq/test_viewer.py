@@ -14,6 +14,7 @@ import pytest
 
 from agentrelay import fastpath
 from agentrelay.errors import LogError
+from agentrelay.hq import rendering
 from agentrelay.hq.input_queue import WINDOW_BYTES as INPUT_WINDOW_BYTES
 from agentrelay.hq.log import session_log
 from agentrelay.hq.log.session_log import LogLimits, SessionLog
@@ -305,6 +306,30 @@ async def test_a_viewer_that_falls_too_far_behind_is_shown_the_present(
         assert resync["offset"] == total_bytes
         assert stalled.output == b"live"
         assert len(stalled.snapshot) == resync["replay"]["bytes"]
+
+
+async def test_a_viewer_that_falls_too_far_behind_gets_the_log_where_there_is_no_snapshot(
+    plane: Plane, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def no_snapshot(session: Session) -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(rendering, "snapshot", no_snapshot)
+    async with (
+        attached(plane, program.session_id, slow=True) as stalled,
+        attached(plane, program.session_id) as other,
+    ):
+        total_bytes = FELL_BEHIND_BYTES + 8 * MIB
+        while len(program.output) < total_bytes:
+            program.print(os.urandom(MIB))
+            await other.read_to(len(program.output))
+        await stalled.read_to(total_bytes)
+
+        assert asked == 1
+        assert stalled.output == program.output
 
 
 async def test_a_viewer_that_is_reset_while_it_is_written_to_disturbs_nobody(
