@@ -76,8 +76,8 @@ def _rendered(rows: int, cols: int) -> Rendered:
 def _shown(screen: LocalScreen) -> dict[str, Any]:
     shown = describe(screen)
     if shown["alternate"] is not None:
-        # A snapshot leaves out the screen that is not shown, and with it a cursor that was saved there.
-        del shown["alternate"]["saved"]
+        # A snapshot leaves out the screen that is not shown, and what a program forgot to put back there.
+        del shown["alternate"]["saved"], shown["alternate"]["keyboard"]
     return shown
 
 
