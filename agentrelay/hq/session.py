@@ -265,8 +265,6 @@ class Session:
             self.ended_at = None
             self._go(State.RUNNING)
         self._attach_link(link, stream)
-        if self.stop_asked:
-            link.send_stop(stream)
         link.send_resize(stream, rows=self.rows, cols=self.cols)
 
     def on_link_lost(self, link: Link) -> None:
@@ -289,6 +287,8 @@ class Session:
         self._link = link
         self._stream = stream
         self._send_input()
+        if self.stop_asked:
+            link.send_stop(stream)
 
     def _go(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:
@@ -432,7 +432,9 @@ class Session:
         moving = [
             follower.position
             for follower in self.followers
-            if follower.position >= self.head or now_s - follower.moved_s < pace.STALL_S
+            # Who waits for output that is still to come, or so it says, takes none now.
+            if follower.position == self.head
+            or (follower.position < self.head and now_s - follower.moved_s < pace.STALL_S)
         ]
         kept = self.acked
         return pace.limit(pace=max(moving, default=kept), kept=kept, ring_bytes=RING_BYTES)

@@ -141,6 +141,14 @@ def test_a_new_link_is_told_the_size_and_a_stop_that_was_asked_for(rig: Rig) -> 
 # --- control --------------------------------------------------------------------------------------
 
 
+def test_a_stop_that_was_asked_for_before_the_program_ran_is_told_when_it_does() -> None:
+    rig = Rig(started=False)
+    rig.session.stop()
+    rig.start()
+
+    assert rig.link.sent == [("stop",)]
+
+
 def test_who_attaches_first_controls(rig: Rig) -> None:
     first, second = rig.follow(), rig.follow()
 
@@ -336,6 +344,15 @@ def test_the_fastest_viewer_that_moves_counts(rig: Rig) -> None:
     fast.move(700_000)
 
     assert rig.session.limit() == 700_000 + WINDOW_BYTES
+
+
+def test_a_viewer_that_claims_to_be_ahead_does_not_set_the_pace(rig: Rig) -> None:
+    rig.follow(reading=False).position = 2**62
+    slow = rig.follow(reading=False)
+    rig.output(b"x" * 1000)
+    slow.move(10)
+
+    assert rig.session.limit() == 10 + WINDOW_BYTES
 
 
 def test_a_viewer_with_nothing_to_read_has_not_stalled(rig: Rig) -> None:
