@@ -274,13 +274,13 @@ class Session:
             if self.state in (State.RUNNING, State.STARTING):
                 self._go(State.AWAY if self.state is State.RUNNING else State.LOST)
 
-    def on_runner_without_it(self) -> None:
-        """The runner came back and does not hold this session."""
+    def give_up(self, why: str) -> None:
+        """Count on it no more, and tell its viewers why: the runner does not hold it, or nobody wants it."""
         if not self.over:
             self.ended_at = time.time()
             self._go(State.LOST)
             for follower in list(self.followers):
-                follower.on_trouble("session_over", "the runner came back without this session")
+                follower.on_trouble("session_over", why)
                 follower.on_ended()
 
     def _attach_link(self, link: Link, stream: StreamId) -> None:

@@ -31,7 +31,7 @@ EVENTS: dict[str, Callable[[Rig], object]] = {
     "started": lambda rig: rig.start(),
     "link lost": lambda rig: rig.lose_link(),
     "came back": lambda rig: rig.come_back(),
-    "not held": lambda rig: rig.session.on_runner_without_it(),
+    "not held": lambda rig: rig.session.give_up("it is not held"),
     "exited": lambda rig: rig.session.on_exited(exit_code=0, signal=None),
 }
 WAYS: dict[State, list[str]] = {
@@ -114,16 +114,16 @@ def test_a_session_the_runner_has_lost_is_over_for_its_viewers(rig: Rig) -> None
     follower = rig.follow()
     rig.lose_link()
 
-    rig.session.on_runner_without_it()
+    rig.session.give_up("it is not held")
 
-    assert follower.heard("trouble") == [("session_over", "the runner came back without this session")]
+    assert follower.heard("trouble") == [("session_over", "it is not held")]
     assert follower.heard("ended") == [(None, None)]
     assert rig.session.over
 
 
 def test_a_lost_session_that_comes_back_is_not_over_any_more(rig: Rig) -> None:
     rig.lose_link()
-    rig.session.on_runner_without_it()
+    rig.session.give_up("it is not held")
     rig.come_back()
 
     info = rig.session.describe()
