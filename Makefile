@@ -146,8 +146,13 @@ bench: build $(VENV)/.dev ## measure the hot path
 bench-system: build $(VENV)/.dev ## measure the whole system; BENCH="--quick" for a first look
 	@$(PY) -m bench.system $(BENCH)
 
-soak: build $(VENV)/.dev ## break a running system 200 times and look for lost bytes; SOAK=1000 for more often
-	@AGENTRELAY_SOAK_FAULTS=$(or $(SOAK),200) $(PY) -m pytest -s -o faulthandler_timeout=0 tests/system/test_faults.py
+soak: build $(VENV)/.dev ## break a running system 200 times and its core in 2,000 ways; SOAK=1000 for more often
+	@seed=$${AGENTRELAY_SOAK_SEED:-$$($(PY) -c 'import random; print(random.randrange(10**6))')}; \
+		echo "AGENTRELAY_SOAK_SEED=$$seed"; \
+		AGENTRELAY_SOAK_SEED=$$seed AGENTRELAY_SOAK_FAULTS=$(or $(SOAK),200) \
+		AGENTRELAY_SOAK_EXAMPLES=$(or $(SOAK),200)0 \
+		$(PY) -m pytest -s -o faulthandler_timeout=0 --hypothesis-seed=$$seed \
+		tests/hq/test_session_machine.py tests/system/test_faults.py
 
 ## Look after
 

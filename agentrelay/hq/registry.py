@@ -13,7 +13,15 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from agentrelay.errors import LogError, NotRecorded, RunnerAway, StartFailed, UnknownRunner, UnknownSession
+from agentrelay.errors import (
+    LimitReached,
+    LogError,
+    NotRecorded,
+    RunnerAway,
+    StartFailed,
+    UnknownRunner,
+    UnknownSession,
+)
 from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive, LogRecorder
 from agentrelay.hq.events import EventHub
@@ -41,6 +49,13 @@ log = logging.getLogger("agentrelay.hq")
 
 MAX_START_BYTES = MAX_TEXT_BYTES - 1024
 """Largest start: on its way to the runner it grows by a few fields and is still one control message."""
+
+MAX_RUNNER_SESSIONS = 1_000
+"""Most sessions of one runner that are not over, whether HQ starts them or the runner brings them."""
+
+MAX_BROUGHT_SESSIONS = 10_000
+"""How many sessions HQ may have in all and still take in one that a runner brings: each costs two memory
+maps, of which Linux gives a process 65,530."""
 
 START_S = 20.0
 """How long a runner may take to start a program."""
@@ -114,6 +129,8 @@ class Registry:
         self._saved: WeakKeyDictionary[Session, SessionRow] = WeakKeyDictionary()
         self._active: dict[Session, None] = {}
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
+        # Deleted, and perhaps still held by their runners, which are to end them when they come back.
+        self._endings: dict[SessionId, RunnerId] = {}
         self._settling: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
 
@@ -121,6 +138,8 @@ class Registry:
         """Know every runner and session again after a restart."""
         for runner_row in await self._store.load_runners():
             self.runners[RunnerId(runner_row.runner_id)] = Runner(runner_row, self)
+        for session_id, runner_id in (await self._store.load_endings()).items():
+            self._endings[SessionId(session_id)] = RunnerId(runner_id)
         for row in await self._store.load_sessions():
             session = self._make_session(
                 session_id=SessionId(row.session_id),
@@ -142,6 +161,7 @@ class Registry:
             state = State(row.state)
             # No link has come yet. A program that was being started either runs or not: its runner will tell.
             session.state = state if state in (State.ENDED, State.LOST) else State.AWAY
+            session.stop_asked = session.session_id in self._endings
             session.input = InputQueue(counted=False)
             if row.recording and row.epoch:  # without one its program was still being started: see `_claim`
                 try:
@@ -207,6 +227,7 @@ class Registry:
         Raises:
             UnknownRunner: no runner of this id has ever registered.
             RunnerAway: it has no link, or lost it meanwhile.
+            LimitReached: it has as many sessions as a runner may have.
             StartFailed: the program could not be started, and why.
         """
         runner = self.runner(runner_id)
@@ -214,6 +235,10 @@ class Registry:
         if len(encode(wish)) > MAX_START_BYTES:
             raise StartFailed(
                 "too_large", f"a start has at most {MAX_START_BYTES} bytes, environment included"
+            )
+        if self.live_sessions()[runner_id] >= MAX_RUNNER_SESSIONS:
+            raise LimitReached(
+                f"runner {runner_id} has {MAX_RUNNER_SESSIONS} sessions already; end some first"
             )
         session = self._make_session(
             session_id=new_session_id(),
@@ -268,13 +293,21 @@ class Registry:
     def delete_session(self, session_id: str) -> str:
         """End a session that runs ("stopping"), or remove one that has ended, with its log ("deleted").
 
+        A session whose runner is away is ended when the runner comes back; deleted again meanwhile, it is
+        removed at once, and ended all the same.
+
         Raises:
             UnknownSession: there is none of this id.
         """
         session = self.session(session_id)
-        if not session.over:
+        gone = session.state is State.AWAY and session.stop_asked
+        self._endings[session.session_id] = session.runner_id
+        self._run(self._store.save_ending(session.session_id, session.runner_id))
+        if not session.over and not gone:
             session.stop()
             return "stopping"
+        if gone:
+            session.give_up("the session has been removed while its runner is away")
         self._remove(session)
         if isinstance(session.recorder, LogRecorder):
             self._run(self._archive.delete(session.recorder))
@@ -336,21 +369,49 @@ class Registry:
         runner.connected_at = self._clock()
         self._run(self._store.save_runner(row))
         going_on = []
+        room = self._room_for(runner_id)
+        refused = 0
         for held in register.sessions:
+            known = SessionId(held.session_id) in self.sessions or SessionId(held.session_id) in self._endings
+            if not known and room <= 0:
+                refused += 1
+                continue
             session = self._claim(runner_id, held)
+            room -= session is not None and not known
             if session is not None:
                 going_on.append((session, held.base, held.head, held.input))
+        if refused:
+            message = f"HQ did not know {refused} of the sessions of {runner_id} and takes in no more of them"
+            log.warning("%s", message)
+            link.send_error("limit_reached", message)
+        self._forget_endings(runner_id, {held.session_id for held in register.sessions})
         brought_back = {session.session_id for session, *_ in going_on}
         for session in self.sessions.values():
             if session.runner_id == runner_id and session.session_id not in brought_back:
-                session.on_runner_without_it()
+                session.give_up("the runner came back without this session")
         self._events.publish("runner", runner.describe())
         log.info("runner %s is connected with %d sessions", runner_id, len(going_on))
         return going_on
 
+    def _room_for(self, runner_id: RunnerId) -> int:
+        """Give how many sessions that HQ does not know a runner may still bring; lost ones count too."""
+        sessions = Counter(
+            session.runner_id for session in self.sessions.values() if session.state is not State.ENDED
+        )
+        return min(MAX_RUNNER_SESSIONS - sessions[runner_id], MAX_BROUGHT_SESSIONS - sum(sessions.values()))
+
+    def _forget_endings(self, runner_id: RunnerId, held: set[str]) -> None:
+        """Forget which sessions were deleted, where their runner does not hold them any more."""
+        for session_id, owner in list(self._endings.items()):
+            if owner == runner_id and session_id not in held and session_id not in self.sessions:
+                del self._endings[session_id]
+                self._run(self._store.delete_ending(session_id))
+
     def _claim(self, runner_id: RunnerId, held: Held) -> Session | None:
         """Give the session that a runner holds; None for one that is to be forgotten."""
         session = self.sessions.get(SessionId(held.session_id))
+        if session is None and SessionId(held.session_id) in self._endings:
+            return None
         if session is None:
             # HQ has lost its data, or gave up on a start that succeeded: better a session too many.
             return self._adopt(runner_id, held)

@@ -290,6 +290,10 @@ class RunnerLink:
         """Tell the runner that it need not hold a session any longer."""
         self._say(Forget(session_id=session_id))
 
+    def send_error(self, code: str, message: str) -> None:
+        """Tell the runner what HQ did not do."""
+        self._say(Error(code=code, message=message))
+
     def send_input(self, stream: StreamId, data: bytes) -> None:
         """Send one INPUT frame."""
         self._metrics.input_bytes += len(data)

@@ -70,7 +70,21 @@ login_links = sa.Table(
     sa.Column("expires_at", sa.Float, nullable=False),
 )
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = ()
+endings = sa.Table(
+    "endings",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("runner_id", sa.Text, nullable=False),
+)
+
+
+def _add_endings(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(
+        "CREATE TABLE endings (session_id TEXT NOT NULL PRIMARY KEY, runner_id TEXT NOT NULL)"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_add_endings,)
 """`MIGRATIONS[n]` takes a file of version n + 1 to version n + 2. Once released, one never changes."""
 
 

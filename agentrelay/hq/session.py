@@ -265,8 +265,6 @@ class Session:
             self.ended_at = None
             self._go(State.RUNNING)
         self._attach_link(link, stream)
-        if self.stop_asked:
-            link.send_stop(stream)
         link.send_resize(stream, rows=self.rows, cols=self.cols)
 
     def on_link_lost(self, link: Link) -> None:
@@ -276,19 +274,21 @@ class Session:
             if self.state in (State.RUNNING, State.STARTING):
                 self._go(State.AWAY if self.state is State.RUNNING else State.LOST)
 
-    def on_runner_without_it(self) -> None:
-        """The runner came back and does not hold this session."""
+    def give_up(self, why: str) -> None:
+        """Count on it no more, and tell its viewers why: the runner does not hold it, or nobody wants it."""
         if not self.over:
             self.ended_at = time.time()
             self._go(State.LOST)
             for follower in list(self.followers):
-                follower.on_trouble("session_over", "the runner came back without this session")
+                follower.on_trouble("session_over", why)
                 follower.on_ended()
 
     def _attach_link(self, link: Link, stream: StreamId) -> None:
         self._link = link
         self._stream = stream
         self._send_input()
+        if self.stop_asked:
+            link.send_stop(stream)
 
     def _go(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:
@@ -432,7 +432,9 @@ class Session:
         moving = [
             follower.position
             for follower in self.followers
-            if follower.position >= self.head or now_s - follower.moved_s < pace.STALL_S
+            # Who waits for output that is still to come, or so it says, takes none now.
+            if follower.position == self.head
+            or (follower.position < self.head and now_s - follower.moved_s < pace.STALL_S)
         ]
         kept = self.acked
         return pace.limit(pace=max(moving, default=kept), kept=kept, ring_bytes=RING_BYTES)

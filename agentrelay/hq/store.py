@@ -145,6 +145,18 @@ class Store:
         """Forget a session; does nothing where it is not stored."""
         await self._write(schema.sessions, session_id, None)
 
+    async def load_endings(self) -> dict[str, str]:
+        """Read which sessions are to be ended when their runner brings them back: runner by session id."""
+        return await self._run(self._load_endings)
+
+    async def save_ending(self, session_id: str, runner_id: str) -> None:
+        """Remember that a session was deleted, until its runner is known not to hold it any more."""
+        await self._write(schema.endings, session_id, {"session_id": session_id, "runner_id": runner_id})
+
+    async def delete_ending(self, session_id: str) -> None:
+        """Forget that a session was deleted; does nothing where it is not stored."""
+        await self._write(schema.endings, session_id, None)
+
     async def load_runners(self) -> list[RunnerRow]:
         """Read every runner that ever registered."""
         return await self._run(self._load_runners)
@@ -236,6 +248,11 @@ class Store:
         with self._connection.begin():
             rows = self._connection.execute(sa.select(table).order_by(table.c.created_at)).mappings().all()
         return [msgspec.convert(_fields(row), SessionRow) for row in rows]
+
+    def _load_endings(self) -> dict[str, str]:
+        table = schema.endings
+        with self._connection.begin():
+            return {row.session_id: row.runner_id for row in self._connection.execute(sa.select(table))}
 
     def _load_runners(self) -> list[RunnerRow]:
         table = schema.runners

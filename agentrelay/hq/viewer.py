@@ -202,9 +202,7 @@ class Viewer:
         self.on_output()
 
     def detach(self) -> None:
-        """Leave the session; the connection is gone."""
-        if self._fetching is not None:
-            self._fetching.cancel()
+        """Leave the session; the connection is gone. What is being fetched comes to an end by itself."""
         if self._input_timer is not None:
             self._input_timer.cancel()
         self._attached = False
@@ -274,6 +272,8 @@ class Viewer:
         if task.cancelled():
             return
         error = task.exception()
+        if not self._attached:
+            return
         if error is not None:
             log.error("a viewer's replay failed", exc_info=error)
             self.on_trouble("internal", "the session's history cannot be read")
@@ -305,10 +305,14 @@ class Viewer:
         self.moved_s = self._loop.time()
 
     async def _resync(self) -> None:
-        self._metrics.resyncs += 1
         snapshot = await rendering.snapshot(self._session)
-        if self._attached and snapshot is not None:
-            self._restart(Resync, snapshot.offset, snapshot.data)
+        if not self._attached:
+            return
+        if snapshot is None:
+            self._promised = self._session.head  # raw output is the better replay then
+            return
+        self._metrics.resyncs += 1
+        self._restart(Resync, snapshot.offset, snapshot.data)
 
     def _pass_gap(self) -> None:
         start, stop = self._gaps.pop(0)

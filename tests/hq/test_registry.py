@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agentrelay.errors import RunnerAway, StartFailed, UnknownRunner, UnknownSession
+from agentrelay.errors import LimitReached, RunnerAway, StartFailed, UnknownRunner, UnknownSession
 from agentrelay.hq import registry as registry_module
 from agentrelay.hq.session import State
 from agentrelay.hq.store import SessionRow, Store
-from agentrelay.protocol.messages import Forget, Start, StartSession, Stop
+from agentrelay.protocol.messages import Error, Forget, Start, StartSession, Stop
 from tests.hq.plane import Disk, FakeRunner, Plane, Program, attached, happens, run_plane
 
 MIB = 1 << 20
@@ -53,6 +53,12 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 async def has(plane: Plane, program: Program) -> None:
     """Wait until HQ has all output."""
     await happens(lambda: plane.session(program.session_id).head == len(program.output))
+
+
+def hold(runner: FakeRunner, *session_ids: str) -> None:
+    """Let a runner hold sessions that HQ does not know."""
+    for session_id in session_ids:
+        runner.programs[session_id] = Program(runner, Start(session_id=session_id, stream=0, limit=0))
 
 
 async def stored(plane: Plane) -> dict[str, SessionRow]:
@@ -282,6 +288,52 @@ async def test_a_session_whose_log_is_still_there_is_taken_in_where_it_ends(
         assert await session.read_output(5, MIB) == (5, b"56789more")
 
 
+async def test_a_runner_brings_only_so_many_sessions_and_keeps_those_it_has(
+    plane: Plane,
+    runner: FakeRunner,
+    program: Program,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(registry_module, "MAX_RUNNER_SESSIONS", 3)
+    await runner.disconnect()
+    hold(runner, *(f"brought{n}" for n in range(5)))
+    resumed = {session.session_id for session in (await runner.connect()).sessions}
+
+    assert "takes in no more" in (await runner.hear(Error, code="limit_reached")).message
+    assert resumed == {"brought0", "brought1", program.session_id}
+    assert {*plane.registry.sessions} == resumed
+    assert "HQ did not know 3 of the sessions of box" in caplog.text
+    program.print(b"still here")
+    await has(plane, program)
+
+
+async def test_sessions_that_are_lost_count_among_those_a_runner_brings(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "MAX_RUNNER_SESSIONS", 5)
+    monkeypatch.setattr(registry_module, "MAX_BROUGHT_SESSIONS", 8)
+    for runner_id in ("one", "two"):
+        for turn in range(3):
+            forger = FakeRunner(plane, runner_id)
+            hold(forger, *(f"{runner_id}-{turn}-{n}" for n in range(4)))
+            await forger.connect()
+            await forger.disconnect()
+
+    assert len([each for each in plane.registry.sessions if each.startswith("one")]) == 5
+    assert len(plane.registry.sessions) == 8
+
+
+async def test_a_runner_has_only_so_many_sessions(
+    plane: Plane, runner: FakeRunner, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "MAX_RUNNER_SESSIONS", 1)
+    with pytest.raises(LimitReached, match="runner box has 1 sessions already"):
+        await runner.start_program()
+
+    assert [*plane.registry.sessions] == [program.session_id]
+
+
 async def test_a_session_that_the_runner_does_not_bring_back_is_lost_until_it_does(
     plane: Plane, runner: FakeRunner, program: Program
 ) -> None:
@@ -466,6 +518,74 @@ async def test_deleting_a_lost_session_removes_it(
     assert plane.registry.delete_session(program.session_id) == "deleted"
     await happens(lambda: not (data / "sessions" / program.session_id).exists())
     await nothing_is_left(plane)
+
+
+async def test_what_is_deleted_while_its_runner_is_away_is_ended_when_it_is_back(
+    plane: Plane, runner: FakeRunner, program: Program
+) -> None:
+    await runner.disconnect()
+    assert plane.registry.delete_session(program.session_id) == "stopping"
+    (resumed,) = (await runner.connect()).sessions
+
+    assert (await runner.hear(Stop)).stream == resumed.stream
+
+
+async def test_a_session_deleted_twice_while_its_runner_is_away_is_removed_and_ended_later(
+    plane: Plane, runner: FakeRunner, program: Program, data: Path
+) -> None:
+    program.print(b"x")
+    await has(plane, program)
+    await runner.disconnect()
+    async with attached(plane, program.session_id) as viewer:
+        assert plane.registry.delete_session(program.session_id) == "stopping"
+        assert plane.registry.delete_session(program.session_id) == "deleted"
+        assert (await viewer.hear("error"))["code"] == "session_over"
+        assert (await viewer.hear("session_ended"))["exit_code"] is None
+    with pytest.raises(UnknownSession):
+        plane.registry.session(program.session_id)
+    await happens(lambda: not (data / "sessions" / program.session_id).exists())
+    await nothing_is_left(plane)
+
+    assert (await runner.connect()).sessions == [], "what is not listed is ended and forgotten"
+    assert plane.registry.sessions == {}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_is_deleted_while_its_runner_is_away_is_ended_also_by_a_restarted_hq(
+    data: Path, times: int
+) -> None:
+    async with run_plane(data) as plane:
+        runner = FakeRunner(plane)
+        await runner.connect()
+        program = await runner.start_program()
+        await runner.disconnect()
+        for _ in range(times):
+            plane.registry.delete_session(program.session_id)
+    async with run_plane(data) as plane:
+        runner.plane = plane
+        sessions = (await runner.connect()).sessions
+        if times == 1:
+            assert (await runner.hear(Stop)).stream == sessions[0].stream
+        else:
+            assert sessions == []
+            assert plane.registry.sessions == {}
+
+
+async def test_a_runner_that_has_let_go_of_what_was_deleted_is_asked_no_more(
+    plane: Plane, runner: FakeRunner, program: Program
+) -> None:
+    await runner.disconnect()
+    plane.registry.delete_session(program.session_id)
+    plane.registry.delete_session(program.session_id)
+    await runner.connect()
+    await runner.disconnect()
+    await happens(lambda: not plane.registry._background)
+    assert await plane.store.load_endings() == {program.session_id: "box"}
+
+    runner.programs = {}
+    await runner.connect()
+    await happens(lambda: not plane.registry._background)
+    assert await plane.store.load_endings() == {}
 
 
 async def test_whoever_still_reads_what_is_deleted_comes_to_an_end(

@@ -31,7 +31,7 @@ EVENTS: dict[str, Callable[[Rig], object]] = {
     "started": lambda rig: rig.start(),
     "link lost": lambda rig: rig.lose_link(),
     "came back": lambda rig: rig.come_back(),
-    "not held": lambda rig: rig.session.on_runner_without_it(),
+    "not held": lambda rig: rig.session.give_up("it is not held"),
     "exited": lambda rig: rig.session.on_exited(exit_code=0, signal=None),
 }
 WAYS: dict[State, list[str]] = {
@@ -114,16 +114,16 @@ def test_a_session_the_runner_has_lost_is_over_for_its_viewers(rig: Rig) -> None
     follower = rig.follow()
     rig.lose_link()
 
-    rig.session.on_runner_without_it()
+    rig.session.give_up("it is not held")
 
-    assert follower.heard("trouble") == [("session_over", "the runner came back without this session")]
+    assert follower.heard("trouble") == [("session_over", "it is not held")]
     assert follower.heard("ended") == [(None, None)]
     assert rig.session.over
 
 
 def test_a_lost_session_that_comes_back_is_not_over_any_more(rig: Rig) -> None:
     rig.lose_link()
-    rig.session.on_runner_without_it()
+    rig.session.give_up("it is not held")
     rig.come_back()
 
     info = rig.session.describe()
@@ -139,6 +139,14 @@ def test_a_new_link_is_told_the_size_and_a_stop_that_was_asked_for(rig: Rig) -> 
 
 
 # --- control --------------------------------------------------------------------------------------
+
+
+def test_a_stop_that_was_asked_for_before_the_program_ran_is_told_when_it_does() -> None:
+    rig = Rig(started=False)
+    rig.session.stop()
+    rig.start()
+
+    assert rig.link.sent == [("stop",)]
 
 
 def test_who_attaches_first_controls(rig: Rig) -> None:
@@ -336,6 +344,15 @@ def test_the_fastest_viewer_that_moves_counts(rig: Rig) -> None:
     fast.move(700_000)
 
     assert rig.session.limit() == 700_000 + WINDOW_BYTES
+
+
+def test_a_viewer_that_claims_to_be_ahead_does_not_set_the_pace(rig: Rig) -> None:
+    rig.follow(reading=False).position = 2**62
+    slow = rig.follow(reading=False)
+    rig.output(b"x" * 1000)
+    slow.move(10)
+
+    assert rig.session.limit() == 10 + WINDOW_BYTES
 
 
 def test_a_viewer_with_nothing_to_read_has_not_stalled(rig: Rig) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -372,6 +373,40 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -
     assert content(path) == before
 
 
+async def test_a_file_of_the_first_version_becomes_one_of_this(path: Path, tmp_path: Path) -> None:
+    first = await Store.open(path)
+    await first.save_session(FULL)
+    await first.close()
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("DROP TABLE endings")
+        raw.execute("UPDATE schema_version SET version = 1")
+
+    store, new = await Store.open(path), await Store.open(tmp_path / "new.db")
+    assert await store.load_sessions() == [FULL]
+    assert await store.load_endings() == {}
+    await store.close()
+    await new.close()
+    assert _columns_of(path) == _columns_of(tmp_path / "new.db")
+
+
+def _columns_of(path: Path) -> dict[str, list[object]]:
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        tables = [name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: raw.execute(f"PRAGMA table_info({name})").fetchall() for name in tables}
+
+
+async def test_what_is_to_be_ended_is_remembered_until_it_is_forgotten(path: Path) -> None:
+    store = await Store.open(path)
+    await store.save_ending("s1", "box")
+    await store.save_ending("s2", "box")
+    await store.delete_ending("s2")
+    await store.close()
+
+    store = await Store.open(path)
+    assert await store.load_endings() == {"s1": "box"}
+    await store.close()
+
+
 async def test_an_older_file_is_migrated_once_and_keeps_its_rows(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,16 +414,18 @@ async def test_an_older_file_is_migrated_once_and_keeps_its_rows(
     await first.save_session(FULL)
     await first.close()
 
+    released = schema.current_version()
+
     def add_note(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE runners ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(schema, "MIGRATIONS", (add_note,))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, add_note))
     for _ in range(2):
         migrated = await Store.open(path)
         assert await migrated.load_sessions() == [FULL]
         await migrated.close()
     with sqlite3.connect(path) as raw:
-        assert raw.execute("SELECT version FROM schema_version").fetchone() == (2,)
+        assert raw.execute("SELECT version FROM schema_version").fetchone() == (released + 1,)
         assert "note" in [column[1] for column in raw.execute("PRAGMA table_info(runners)")]
     raw.close()
 
@@ -396,15 +433,17 @@ async def test_an_older_file_is_migrated_once_and_keeps_its_rows(
 async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await (await Store.open(path)).close()
 
+    released = schema.current_version()
+
     def half_way(connection: sa.Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE runners ADD COLUMN note TEXT")
         connection.exec_driver_sql("ALTER TABLE no_such_table ADD COLUMN note TEXT")
 
-    monkeypatch.setattr(schema, "MIGRATIONS", (half_way,))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, half_way))
     with pytest.raises(ConfigError, match="cannot open"):
         await Store.open(path)
     with sqlite3.connect(path) as raw:
-        assert raw.execute("SELECT version FROM schema_version").fetchone() == (1,)
+        assert raw.execute("SELECT version FROM schema_version").fetchone() == (released,)
         assert "note" not in [column[1] for column in raw.execute("PRAGMA table_info(runners)")]
     raw.close()
 

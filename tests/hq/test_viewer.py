@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,13 +15,25 @@ import pytest
 
 from agentrelay import fastpath
 from agentrelay.errors import LogError
+from agentrelay.hq import rendering
 from agentrelay.hq.input_queue import WINDOW_BYTES as INPUT_WINDOW_BYTES
 from agentrelay.hq.log import session_log
 from agentrelay.hq.log.session_log import LogLimits, SessionLog
 from agentrelay.hq.session import Session
 from agentrelay.hq.viewer import FELL_BEHIND_BYTES, FRAME_BYTES, IN_FLIGHT_BYTES, REPLAY_MISSED_BYTES, Viewer
 from agentrelay.protocol.messages import LinkGap
-from tests.hq.plane import Disk, FakeRunner, Plane, Program, attached, happens, run_plane, started, viewing
+from tests.hq.plane import (
+    SECONDS,
+    Disk,
+    FakeRunner,
+    Plane,
+    Program,
+    attached,
+    happens,
+    run_plane,
+    started,
+    viewing,
+)
 
 MIB = 1 << 20
 
@@ -305,6 +318,68 @@ async def test_a_viewer_that_falls_too_far_behind_is_shown_the_present(
         assert resync["offset"] == total_bytes
         assert stalled.output == b"live"
         assert len(stalled.snapshot) == resync["replay"]["bytes"]
+
+
+async def test_a_viewer_that_falls_too_far_behind_gets_the_log_where_there_is_no_snapshot(
+    plane: Plane, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def no_snapshot(session: Session) -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(rendering, "snapshot", no_snapshot)
+    async with (
+        attached(plane, program.session_id, slow=True) as stalled,
+        attached(plane, program.session_id) as other,
+    ):
+        total_bytes = FELL_BEHIND_BYTES + 8 * MIB
+        while len(program.output) < total_bytes:
+            program.print(os.urandom(MIB))
+            await other.read_to(len(program.output))
+        await stalled.read_to(total_bytes)
+
+        assert asked == 1
+        assert stalled.output == program.output
+
+
+async def test_a_viewer_that_leaves_while_its_snapshot_is_rendered_spoils_it_for_nobody(
+    plane: Plane, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on, fed = threading.Event(), bytearray()
+
+    class Slow:
+        lost = to_blame = False
+
+        def feed(self, data: bytes, *, answer: bool = False) -> bytes:
+            fed.extend(data)
+            assert not data or may_go_on.wait(SECONDS)
+            return b""
+
+        def snapshot(self) -> bytes:
+            return b"a screen"
+
+    monkeypatch.setattr(rendering, "_new_screen", lambda rows, cols: Slow())
+    async with (
+        attached(plane, program.session_id) as other,
+        attached(plane, program.session_id, slow=True) as stalled,
+    ):
+        while len(program.output) < FELL_BEHIND_BYTES + 8 * MIB:
+            program.print(os.urandom(MIB))
+            await other.read_to(len(program.output))
+        reading = asyncio.create_task(stalled.until_closed())
+        await happens(lambda: fed)
+        session = plane.session(program.session_id)
+        leaving = session.followers[-1]
+        assert isinstance(leaving, Viewer)
+        leaving._endpoint.abort()
+        await happens(lambda: leaving not in session.followers)
+        may_go_on.set()
+        await rendering.snapshot(session)
+        await reading
+
+        assert program.output.endswith(fed)
 
 
 async def test_a_viewer_that_is_reset_while_it_is_written_to_disturbs_nobody(

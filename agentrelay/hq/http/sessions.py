@@ -174,13 +174,14 @@ async def change_session(request: Request, hq: HqParts) -> Response:
     summary="End or remove a session",
     answers={
         **gives(202, "The program is being told to end.", Stopping, problems="404 422"),
-        "204": {"description": "The session had ended; it and its log are removed."},
+        "204": {"description": "The session had ended, or cannot be reached; it and its log are removed."},
     },
 )
 async def delete_session(request: Request, hq: HqParts) -> Response:
     """End the program of a session, or remove a session that has ended.
 
-    The program gets SIGHUP and SIGTERM, and SIGKILL after 5 s; its session stays, ended.
+    The program gets SIGHUP and SIGTERM, and SIGKILL after 5 s; its session stays, ended. While its runner is
+    away it is ended as soon as the runner is back; asked for again meanwhile, the session is removed at once.
     """
     status = hq.registry.delete_session(request.path_params["session_id"])
     return _json(Stopping(), 202) if status == "stopping" else Response(status_code=204)
