@@ -1,4 +1,4 @@
-"""Control messages of a viewer: decoded and validated as HQ does it, and as `websockets` leaves it to its user."""
+"""A viewer's control messages: decoded and validated by HQ, and as `websockets` leaves it to its user."""
 
 import json
 
