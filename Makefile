@@ -165,7 +165,8 @@ asan: build $(VENV)/.dev ## test the hot path under AddressSanitizer and UBSan; 
 
 .PHONY: bench bench-system bench-compare bench-baseline bench-docs echo-server soak
 bench: build $(VENV)/.dev ## measure the hot path
-	@$(PY) -m pytest bench
+	@mkdir -p bench/results
+	@$(PY) -m pytest bench --benchmark-json=bench/results/micro.json
 
 bench-system: build $(VENV)/.dev ## measure the whole system; BENCH="--quick" for a first look
 	@$(PY) -m bench.system $(BENCH)
