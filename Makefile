@@ -6,6 +6,9 @@
 PYTHON ?= python3
 PORT ?= 8080
 
+# A fuzzer of 35 MB that runs on Linux alone, so apart from requirements/dev.txt.
+ATHERIS := atheris==3.0.0
+
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -94,7 +97,7 @@ verify: build ## try a running system from the outside: HQ_URL, AGENTRELAY_ADMIN
 
 ## Check
 
-.PHONY: test lint types test-python test-web test-e2e test-agents conformance
+.PHONY: test lint types test-python test-debug test-web test-e2e test-agents conformance fuzz asan
 test: lint types test-python test-web test-e2e ## run every check and test, the browser's too
 
 lint: build $(VENV)/.dev web/node_modules/.package-lock.json ## check style and layers
@@ -122,6 +125,14 @@ test-python: build $(VENV)/.dev ## test HQ, the runner and the hot path, compile
 	@echo "== pytest, hot path in Python"
 	@AGENTRELAY_PURE=1 $(PY) -m pytest tests/fastpath tests/transport
 
+test-debug: build $(VENV)/.dev ## test all of Python with the checked build of the hot path: bounds checks, assertions
+	@# Whatever happens now, the next `make build` compiles the usual one again.
+	@rm $(VENV)/.package
+	@echo "== compiling the checked build"
+	@AGENTRELAY_DEBUG=1 AGENTRELAY_STRICT=1 $(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PY) -m pytest
+	@$(MAKE) --no-print-directory build
+
 test-web: web/node_modules/.package-lock.json ## test the web UI's code
 	@echo "== vitest"
 	@cd web && npm run --silent test
@@ -137,14 +148,40 @@ test-agents: build build-web ## test with real agents: 700 MB of downloads, so a
 conformance: build $(VENV)/.dev ## test the WebSocket endpoint with all of Autobahn's cases
 	@$(PY) -m bench.conformance
 
+$(VENV)/.fuzz: $(VENV)/.dev
+	@echo "== installing $(ATHERIS)"
+	@$(PIP) install --quiet $(ATHERIS)
+	@touch $@
+
+fuzz: build $(VENV)/.fuzz ## feed the hot path arbitrary bytes, a minute each way; SECONDS=600 for longer
+	@for target in frames mux streams endpoint; do \
+		echo "== fuzzing: $$target" && \
+		$(PY) -m bench.fuzz $$target -max_total_time=$(or $(SECONDS),60) || exit; done
+
+asan: build $(VENV)/.dev ## test the hot path under AddressSanitizer and UBSan; SECONDS=600: again and again, so long
+	@$(PY) -m bench.sanitize $(or $(SECONDS),0)
+
 ## Measure
 
-.PHONY: bench bench-system soak
+.PHONY: bench bench-system bench-compare bench-baseline bench-docs echo-server soak
 bench: build $(VENV)/.dev ## measure the hot path
-	@$(PY) -m pytest bench
+	@mkdir -p bench/results
+	@$(PY) -m pytest bench --benchmark-json=bench/results/micro.json
 
 bench-system: build $(VENV)/.dev ## measure the whole system; BENCH="--quick" for a first look
 	@$(PY) -m bench.system $(BENCH)
+
+bench-compare: build $(VENV)/.dev ## measure both and fail where a ratio is worse than in bench/baseline.json
+	@$(PY) -m bench.compare
+
+bench-baseline: build $(VENV)/.dev ## measure both and make that bench/baseline.json; for a quiet machine
+	@$(PY) -m bench.compare --update
+
+bench-docs: build $(VENV)/.dev ## write tables and plots of the newest bench-system and bench into docs/
+	@$(PY) -m bench.tables
+
+echo-server: build $(VENV)/.dev ## serve WebSocket echo through the product's transport; PORT=9001 for another port
+	@exec $(PY) -m bench.echo_server $(PORT)
 
 soak: build $(VENV)/.dev ## break a running system 200 times and its core in 2,000 ways; SOAK=1000 for more often
 	@seed=$${AGENTRELAY_SOAK_SEED:-$$($(PY) -c 'import random; print(random.randrange(10**6))')}; \

@@ -195,15 +195,22 @@ def stalled_viewer(bench: Bench, system: System) -> Metrics:
     }
 
 
+def _pss(system: System) -> dict[str, int]:
+    return {part: memory(pid).pss for part, pid in system.pids.items()}
+
+
 def _sessions(bench: Bench, system: System, n_sessions: int) -> Metrics:
     n_bytes = bench.amount((128 << 20) // n_sessions)
     connections = [system.starting(_program("bulk", n_bytes))] * n_sessions
+    empty = _pss(system)
     viewers = view(bench.processes, system, draining(n_bytes), connections)
     try:
+        started = _pss(system)
         usage = Usage(system)
         viewers.go()
         result = viewers.result()
         seconds = usage.seconds()
+        full = _pss(system)
     finally:
         viewers.close()
     ends_s = [viewer["last_s"] for viewer in result["viewers"]]
@@ -211,6 +218,10 @@ def _sessions(bench: Bench, system: System, n_sessions: int) -> Metrics:
         **_per_gb(seconds, n_bytes * n_sessions),
         "mb_per_s": n_bytes * n_sessions / max(ends_s) / 1e6,
         "slowest_to_fastest": max(ends_s) / min(ends_s),
+        **{f"{part}_kb_per_session": (full[part] - empty[part]) / n_sessions / 1e3 for part in empty},
+        **{
+            f"{part}_growth_kb_per_session": (full[part] - started[part]) / n_sessions / 1e3 for part in empty
+        },
     }
 
 

@@ -16,6 +16,12 @@ def values(results: Results, load: str, system: str, metric: str) -> list[float]
     return [measured[metric] for measured in rounds if metric in measured]
 
 
+def metrics(results: Results, load: str) -> list[str]:
+    """Give the names of everything that a load measured."""
+    measured = results["loads"][load]
+    return list(dict.fromkeys(metric for rounds in measured.values() for each in rounds for metric in each))
+
+
 def ratios(results: Results, load: str, metric: str, to: str) -> list[float]:
     """Give, round by round, AgentRelay's number divided by that of the system `to`."""
     pairs = zip(values(results, load, "agentrelay", metric), values(results, load, to, metric), strict=False)
@@ -36,11 +42,8 @@ def print_load(name: str, run: LoadFunction, results: Results) -> None:
     """Print one load's numbers."""
     print(f"\n{name}: {(getattr(run, '__doc__', '') or '').splitlines()[0]}")
     measured = results["loads"][name]
-    metrics = list(
-        dict.fromkeys(metric for rounds in measured.values() for each in rounds for metric in each)
-    )
     others = [system for system in REFERENCES if system in measured]
-    for metric in metrics:
+    for metric in metrics(results, name):
         line = f"  {metric:<26}" + "".join(
             f" {system} {spread(values(results, name, system, metric)):<28}" for system in measured
         )

@@ -1,20 +1,29 @@
-"""Test the hot path under AddressSanitizer and UBSan: `python -m bench.sanitize [PYTEST ARGUMENTS]`.
+"""Test the hot path under AddressSanitizer and UBSan: `python -m bench.sanitize [SECONDS]`.
 
 Builds the extension with `AGENTRELAY_SANITIZE` and `AGENTRELAY_DEBUG` in a copy of the package below
-build/asan, so the installed one stays as it is, and runs the tests of the hot path there. Leaks are not
-looked for: the interpreter frees nothing at exit.
+build/asan, so the installed one stays as it is, and runs the tests of the hot path and of endpoints there:
+once, and again until the time is over. What hypothesis makes is new each time. Leaks are not looked for: the
+interpreter frees nothing at exit.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / "build" / "asan"
 COPIED = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
-TESTS = "tests/fastpath"
+COPIED_TESTS = ("tests/fastpath", "tests/transport", "tests/vectors")
+TESTS = ("tests/fastpath", "tests/transport/test_endpoint.py")
+PROFILE = """\
+from hypothesis import settings
+
+# Everything takes several times as long here, and each round is to try something else.
+settings.register_profile("sanitized", deadline=None, database=None)
+"""
 
 
 def library(name: str) -> str:
@@ -35,8 +44,8 @@ def main() -> None:
     shutil.rmtree(COPY, ignore_errors=True)
     ignore = shutil.ignore_patterns("*.so", "_fastpath.c", "__pycache__", "ui")
     shutil.copytree(ROOT / "agentrelay", COPY / "agentrelay", ignore=ignore)
-    shutil.copytree(ROOT / TESTS, COPY / TESTS, ignore=ignore)
-    shutil.copytree(ROOT / "tests" / "vectors", COPY / "tests" / "vectors")
+    for directory in COPIED_TESTS:
+        shutil.copytree(ROOT / directory, COPY / directory, ignore=ignore)
     for name in COPIED:
         shutil.copy(ROOT / name, COPY)
     environment = os.environ | {"AGENTRELAY_DEBUG": "1", "AGENTRELAY_SANITIZE": "address,undefined"}
@@ -50,10 +59,17 @@ def main() -> None:
         "PYTHONMALLOC": "malloc",
         "PYTHONPATH": str(COPY),
     }
-    # Hypothesis's own profile without deadlines: everything takes several times as long here.
-    options = ["-p", "no:cacheprovider", "--hypothesis-profile=ci"]
-    tests = [sys.executable, "-m", "pytest", *options, TESTS, *sys.argv[1:]]
-    sys.exit(subprocess.run(tests, cwd=COPY, env=environment, check=False).returncode)
+    (COPY / "conftest.py").write_text(PROFILE)
+    options = ["-p", "no:cacheprovider", "--hypothesis-profile=sanitized", "--hypothesis-seed"]
+    until_s = time.monotonic() + (float(sys.argv[1]) if len(sys.argv) > 1 else 0.0)
+    seed = 0
+    while seed == 0 or time.monotonic() < until_s:
+        tests = [sys.executable, "-m", "pytest", *options, str(seed), *TESTS]
+        code = subprocess.run(tests, cwd=COPY, env=environment, check=False).returncode
+        if code:
+            sys.exit(code)
+        seed += 1
+    print(f"{seed} times without a finding")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Whole-system benchmarks: `python -m bench.system` (docs/benchmarks.md).
 
-Real processes on loopback, in interleaved rounds: AgentRelay, the same relay on `websockets`, the floor in C,
-one after the other, again and again, so that what the machine does to one it does to all. Compare within a
-run; absolute numbers are the machine's.
+Real processes on loopback, in interleaved rounds: AgentRelay, the same relay on `websockets`, the floor in C
+(with two hops, as AgentRelay has, and with one), one after the other, again and again, so that what the
+machine does to one it does to all. Compare within a run; absolute numbers are the machine's.
 """
 
 import argparse
@@ -26,6 +26,7 @@ QUICK_SCALE = 0.15
 ALL = ("agentrelay", "websockets", "floor")
 RELAYS = ("agentrelay", "websockets")
 OWN = ("agentrelay",)
+HOPS = (*ALL, "floor-1")
 
 
 class Load(NamedTuple):
@@ -37,17 +38,17 @@ class Load(NamedTuple):
 
 
 LOADS: dict[str, Load] = {
-    "bulk": Load(loads.bulk, ALL),
+    "bulk": Load(loads.bulk, HOPS),
     "bulk-recorded": Load(loads.bulk_recorded, OWN),
-    "tiny": Load(loads.tiny, ALL),
-    "paced": Load(loads.paced, ALL),
-    "echo": Load(loads.echo, ALL),
-    "echo-flood": Load(loads.echo_in_flood, ALL),
+    "tiny": Load(loads.tiny, HOPS),
+    "paced": Load(loads.paced, HOPS),
+    "echo": Load(loads.echo, HOPS),
+    "echo-flood": Load(loads.echo_in_flood, HOPS),
     "echo-rest": Load(loads_whole.echo_with_rest, OWN),
     "viewers-20": Load(loads.twenty_viewers, RELAYS),
     "stalled": Load(loads.stalled_viewer, OWN),
     "sessions-50": Load(loads.fifty_sessions, ALL),
-    "sessions-200": Load(loads.two_hundred_sessions, OWN),
+    "sessions-200": Load(loads.two_hundred_sessions, ALL),
     "attach-history": Load(loads_whole.attach_to_history, OWN),
     **{f"synthetic-{size}": Load(run, ALL) for size, run in loads_synthetic.SYNTHETIC.items()},
     "idle": Load(loads_whole.idle, OWN, once=True),
@@ -81,6 +82,7 @@ def run(names: list[str], rounds: int, scale: float) -> Results:
             "agentrelay": Product(processes),
             "websockets": Baseline(processes),
             "floor": Floor(processes),
+            "floor-1": Floor(processes, hops=1),
         }
         bench = Bench(processes, scale)
         for name in names:

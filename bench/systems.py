@@ -168,25 +168,28 @@ class Baseline:
 
 
 class Floor:
-    """A hop in C and a PTY reader in C.
+    """A PTY reader in C and, with two hops, a relay in C before it.
 
     Args:
+        hops: how many loopback connections are between program and viewer, 1 or 2.
         source: port of something else than the PTY reader to connect to.
     """
 
-    name = "floor"
     mode = "raw"
     token = ""
 
-    def __init__(self, processes: Processes, *, source: int | None = None) -> None:
+    def __init__(self, processes: Processes, *, hops: int = 2, source: int | None = None) -> None:
+        self.name = "floor" if hops == 2 else "floor-1"
         self.pids = {}
         if source is None:
-            pty = processes.start("floor-pty", program("floor"), "pty", pipes=True)
+            pty = processes.start(f"{self.name}-pty", program("floor"), "pty", pipes=True)
             self.pids["runner"] = pty.pid
             source = read_port(pty.stdout)
-        hop = processes.start("floor-hop", program("floor"), "hop", str(source), pipes=True)
-        self.pids["hq"] = hop.pid
-        self.port = read_port(hop.stdout)
+        self.port = source
+        if hops == 2:
+            hop = processes.start("floor-hop", program("floor"), "hop", str(source), pipes=True)
+            self.pids["hq"] = hop.pid
+            self.port = read_port(hop.stdout)
 
     def starting(self, command: list[str], *, recording: bool = False) -> Connection:
         """Give a connection that starts a program."""

@@ -7,9 +7,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from picows import WSMsgType
 from pytest_benchmark.fixture import BenchmarkFixture
+from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
+
+from bench.micro.picows_server import picows_server
 
 CAPACITY = 1_048_576
 ROUNDS = 300
@@ -87,3 +91,19 @@ def test_fan_out_with_websockets(benchmark: BenchmarkFixture, viewers: Pairs, ch
     written = pedantic(fan_out, setup=lambda: drained.append(drain(viewers)), rounds=ROUNDS, warmup_rounds=1)
     assert written > len(viewers) * chunk_bytes
     assert set(drained[1:]) == {written}
+
+
+def test_fan_out_with_picows(benchmark: BenchmarkFixture, viewers: Pairs, chunk_bytes: int) -> None:
+    describe(benchmark, viewers, chunk_bytes)
+    data = bytes(chunk_bytes)
+    with ExitStack() as stack:
+        sends = [stack.enter_context(picows_server(sender, print)).transport.send for sender, _ in viewers]
+
+        def fan_out() -> None:
+            for send in sends:
+                send(WSMsgType.BINARY, data)
+
+        drained: list[int] = []
+        pedantic: Callable[..., Any] = benchmark.pedantic
+        pedantic(fan_out, setup=lambda: drained.append(drain(viewers)), rounds=ROUNDS, warmup_rounds=1)
+        assert set(drained[1:]) == {len(viewers) * len(Frame(Opcode.BINARY, data).serialize(mask=False))}

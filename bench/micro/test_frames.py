@@ -1,5 +1,6 @@
 """WebSocket frames of a receive buffer: judging them, unmasking them."""
 
+import socket
 from types import ModuleType
 
 import pytest
@@ -8,6 +9,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.speedups import apply_mask
+
+from bench.micro.picows_server import feed, picows_server
 
 BUFFER_BYTES = 262_144  # what HQ receives at once at most
 
@@ -65,6 +68,21 @@ def test_scan_and_unmask_with_websockets(benchmark: BenchmarkFixture, chunk_byte
         return len(protocol.events_received())
 
     assert benchmark(scan) == n_frames
+
+
+def test_scan_and_unmask_with_picows(benchmark: BenchmarkFixture, chunk_bytes: int) -> None:
+    buffer, n_frames = receive_buffer(chunk_bytes)
+    describe(benchmark, "scan and unmask frames", chunk_bytes, n_frames)
+    found: list[int] = []
+    ours, theirs = socket.socketpair()
+    with ours, theirs, picows_server(ours, lambda frame: found.append(frame.payload_size)) as protocol:
+
+        def scan() -> int:
+            found.clear()
+            feed(protocol, buffer)
+            return len(found)
+
+        assert benchmark(scan) == n_frames
 
 
 def test_unmask(benchmark: BenchmarkFixture, fastpath: ModuleType, chunk_bytes: int) -> None:

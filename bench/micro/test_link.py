@@ -1,7 +1,9 @@
 """The link: the runner packs output, HQ receives it into rings."""
 
+import socket
 from contextlib import ExitStack, closing
 from types import ModuleType
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -10,6 +12,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
+
+from bench.micro.picows_server import feed, picows_server
 
 BATCH_BYTES = 262_144
 STREAMS = 8
@@ -90,3 +94,26 @@ def test_receive_with_websockets(benchmark: BenchmarkFixture, chunk_bytes: int) 
         return len(events)
 
     assert benchmark(receive) == n_frames
+
+
+def test_receive_with_picows(benchmark: BenchmarkFixture, chunk_bytes: int) -> None:
+    buffer, n_frames = received(chunk_bytes)
+    describe(benchmark, "receive", chunk_bytes, n_frames)
+    streams = {stream: bytearray() for stream in range(STREAMS)}
+    found: list[int] = []
+
+    def on_frame(frame: Any) -> None:
+        with frame.get_payload_as_memoryview() as payload:
+            stream = int.from_bytes(payload[4:8], "big")
+            streams[stream][:] = payload[8:]
+        found.append(stream)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, picows_server(ours, on_frame) as protocol:
+
+        def receive() -> int:
+            found.clear()
+            feed(protocol, buffer)
+            return len(found)
+
+        assert benchmark(receive) == n_frames

@@ -1,4 +1,4 @@
-"""Getting bytes into a ring: from memory, and from a descriptor as a PTY is read."""
+"""Bytes into a ring, from memory and from a descriptor as a PTY is read, and out of it."""
 
 import os
 import struct
@@ -38,6 +38,18 @@ def test_append(benchmark: BenchmarkFixture, ring: Any, chunk_bytes: int) -> Non
     benchmark.group = f"append, {chunk_bytes} bytes"
     benchmark.extra_info.update(frames=1, bytes=chunk_bytes)
     benchmark(ring.append, bytes(chunk_bytes))
+
+
+def test_view(benchmark: BenchmarkFixture, ring: Any, chunk_bytes: int) -> None:
+    benchmark.group = f"view, {chunk_bytes} bytes"
+    benchmark.extra_info.update(frames=1, bytes=chunk_bytes)
+    start = ring.head - chunk_bytes
+
+    def read() -> int:
+        with ring.view(start, start + chunk_bytes) as view:
+            return len(view)
+
+    assert benchmark(read) == chunk_bytes
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from agentrelay.hq import rendering, session, viewer
 from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.screen.local import LocalScreen
+from agentrelay.hq.screen.worker import feed_slice
 from agentrelay.hq.session import Session, State
 from agentrelay.protocol import pace
 from agentrelay.protocol.ids import Epoch
@@ -68,8 +69,12 @@ class Rendered(LocalScreen):
     lost = False
     to_blame = False
 
+    def feed_slice(self, data: memoryview, *, answer: bool = False) -> tuple[int, bytes]:
+        taken_bytes, replies = feed_slice(self, bytearray(data), answer=answer)
+        return taken_bytes, b"".join(replies)
 
-def _rendered(rows: int, cols: int) -> Rendered:
+
+def _new_rendered(rows: int, cols: int) -> Rendered:
     return Rendered(rows=rows, cols=cols)
 
 
@@ -90,8 +95,8 @@ class Sessions(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.patches: list[Any] = [mock.patch.multiple(module, **values) for module, values in LIMITS.items()]
-        self.patches.append(mock.patch.object(rendering, "_new_screen", _rendered))
-        self.patches.append(mock.patch.object(asyncio, "to_thread", self._in_thread))
+        self.patches.append(mock.patch.object(rendering, "_new_screen", _new_rendered))
+        self.patches.append(mock.patch.object(rendering, "_rendered", self._in_thread))
         for patch in self.patches:
             patch.start()
         self.metrics: Any = mock.Mock(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agentrelay.fastpath import ByteRing
+from agentrelay.fastpath import GUARD_BYTES, ByteRing
 from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.ring_memory import create_ring_memory
 
@@ -16,7 +16,7 @@ def check(fd: int) -> None:
     assert header[:8] == b"AGRRING1"
     assert int.from_bytes(header[8:16], "little") == 131_072
     assert header[16:] == bytes(24)
-    assert os.pread(fd, 131_072, 4096) == b"\xff" * 65_536 + bytes(65_536)
+    assert os.pread(fd, 131_072, 4096) == b"\xff" * GUARD_BYTES + bytes(131_072 - GUARD_BYTES)
     ring = ByteRing.shared(fd)
     assert ring.recover() == 0
     assert (ring.head, ring.keep, ring.capacity_bytes) == (0, 0, 131_072)
