@@ -357,6 +357,9 @@ async def test_a_viewer_that_leaves_while_its_snapshot_is_rendered_spoils_it_for
             assert not data or may_go_on.wait(SECONDS)
             return b""
 
+        def feed_slice(self, data: bytes, *, answer: bool = False) -> tuple[int, bytes]:
+            return len(data), self.feed(data, answer=answer)
+
         def snapshot(self) -> bytes:
             return b"a screen"
 
