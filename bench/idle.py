@@ -16,6 +16,9 @@ from agentrelay.transport.endpoint import Endpoint
 from bench.corpus import make
 
 
+CORPUS = make()
+
+
 class IdleRunner:
     """Takes every start; each session writes the R of every program here, and what it is told to."""
 
@@ -45,7 +48,7 @@ class IdleRunner:
             )
             self.endpoint.send_text(encode(started))
             (n_bytes,) = message.command or ["0"]
-            output = b"R" + make()[: int(n_bytes)]
+            output = b"R" + CORPUS[: int(n_bytes)]
             for start in range(0, len(output), mux.MAX_DATA_BYTES):
                 piece = output[start : start + mux.MAX_DATA_BYTES]
                 frame = fastpath.pack_frame(mux.Kind.OUTPUT, message.stream, piece, self._masks)
