@@ -225,6 +225,7 @@ class Recording:
         try:
             more = self._follow(done)
         except LogError as error:
+            logger.error("session %s is not recorded any more: %s", self.log.session_id, error)  # noqa: TRY400
             failure = str(error)
         except Exception as error:  # this session's recording only, never the thread that writes all others
             logger.exception("recording %s failed", self.log.session_id)

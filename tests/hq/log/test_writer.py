@@ -317,7 +317,7 @@ async def test_a_stalled_disk_never_stalls_the_loop(
 
 
 async def test_a_disk_that_refuses_stops_that_recording_only(
-    writer: LogWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: LogWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     full, fine = Followed(writer, tmp_path / "full"), Followed(writer, tmp_path / "fine")
     full.output(b"kept")
@@ -337,6 +337,7 @@ async def test_a_disk_that_refuses_stops_that_recording_only(
     await fine.recording.flush()
     assert full.failures == [f"cannot write the log in {tmp_path / 'full'}: No space left on device"]
     assert full.recording.failed == full.failures[0]
+    assert [record.message for record in caplog.records if "not recorded any more" in record.message] != []
     assert full.log.read(0, 100) == (0, b"kept")
     assert fine.log.read(0, 100) == (0, b"written")
     monkeypatch.undo()
