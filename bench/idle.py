@@ -15,7 +15,6 @@ from agentrelay.transport.dial import dial
 from agentrelay.transport.endpoint import Endpoint
 from bench.corpus import make
 
-
 CORPUS = make()
 
 
