@@ -113,6 +113,12 @@ def per_frame(benchmark: dict[str, Any]) -> str:
     return f"{median_s / frames * 1e9:.4g} ({shortest_s / frames * 1e9:.4g}){rate}"
 
 
+def times(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """Show how many times as long a micro benchmark takes as ours does."""
+    ratio = theirs["stats"]["median"] / ours["stats"]["median"]
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
 def micro(document: dict[str, Any]) -> Iterator[str]:
     """Give the micro benchmarks: one row for each work and size, one column for each who does it."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -127,10 +133,7 @@ def micro(document: dict[str, Any]) -> Iterator[str]:
     rows: list[Row] = []
     for work, each in found.items():
         ours = each.get("compiled") or each.get("agentrelay")
-        others = [
-            f"{each[name]['stats']['median'] / ours['stats']['median']:.2g}" if ours and name in each else "-"
-            for name in CONTENDERS[1:]
-        ]
+        others = [times(each[name], ours) if ours and name in each else "-" for name in CONTENDERS[1:]]
         rows.append(
             [work, per_frame(ours) if ours else "-"]
             + [per_frame(each[name]) if name in each else "-" for name in CONTENDERS[1:]]
