@@ -208,7 +208,7 @@ class PtySession:
             self._update_reading()
             return
         now_us = time.monotonic_ns() // 1000
-        most = self._turn.bytes_at(now_us)
+        most = self._turn.bytes_at(self, now_us)
         try:
             n_bytes = self.ring.read_fd(self.master, min(room, most))
             ended = n_bytes == 0 and self.ring.eof
@@ -221,7 +221,9 @@ class PtySession:
             self._on_end()
         elif self.exit is not None:
             self._after_exit(n_bytes)
-        elif hold_us := self._policy.drained(now_us, n_bytes) or self._turn.break_after(now_us, n_bytes):
+        elif hold_us := (
+            self._policy.drained(now_us, n_bytes) or self._turn.break_after(self, now_us, n_bytes)
+        ):
             self._pause_reading(hold_us / 1e6)
         self._update_reading()
 
@@ -336,7 +338,7 @@ class PtySession:
             self._input_bytes += len(data)
             now_us = time.monotonic_ns() // 1000
             self._policy.input(now_us)
-            self._turn.typed(now_us)
+            self._turn.typed(self, now_us)
             if not self._writing:
                 self._write()
             if self._pause is not None:

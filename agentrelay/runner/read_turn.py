@@ -1,8 +1,9 @@
 """Read turn: how much of one PTY is read before all others have their turn, and how soon it is read again.
 
-A long turn is cheap: it fills a whole frame of the link. A short one with a break is quick: an echo that
-becomes readable meanwhile does not wait for what another program prints, neither here nor in HQ, which takes
-what comes as it was sent, nor for a processor, of which a flood would otherwise leave nothing.
+A long turn is cheap: it fills a whole frame of the link. While somebody types into another session, turns are
+short and have breaks: an echo that becomes readable meanwhile does not wait for what another program prints,
+neither here nor in HQ, which takes what comes as it was sent, nor for a processor, of which a flood would
+otherwise leave nothing.
 """
 
 from agentrelay.fastpath import MAX_LINK_PAYLOAD_BYTES, MUX_HEADER_BYTES
@@ -21,19 +22,30 @@ TYPING_US = 1_000_000
 
 
 class ReadTurn:
-    """The turn of all sessions of a runner. Times are microseconds of any monotonic clock."""
+    """The turns of all sessions of a runner. Times are microseconds of any monotonic clock.
+
+    Whose keys they are does not matter for long turns: what a session prints is what it was asked for.
+    """
 
     def __init__(self) -> None:
-        self._short_until_us = 0
+        self._typist: object = None
+        self._until_us = 0  # of who typed last
+        self._others_until_us = 0  # of whoever typed before
 
-    def typed(self, now_us: int) -> None:
-        """Learn that somebody types, into whichever session."""
-        self._short_until_us = now_us + TYPING_US
+    def typed(self, session: object, now_us: int) -> None:
+        """Learn that somebody types into `session`."""
+        if session is not self._typist:
+            self._typist = session
+            self._others_until_us = self._until_us
+        self._until_us = now_us + TYPING_US
 
-    def bytes_at(self, now_us: int) -> int:
-        """Give the most that is read in one turn."""
-        return LONG_BYTES if now_us >= self._short_until_us else SHORT_BYTES
+    def bytes_at(self, session: object, now_us: int) -> int:
+        """Give the most that is read of `session` in one turn."""
+        return SHORT_BYTES if self._is_short(session, now_us) else LONG_BYTES
 
-    def break_after(self, now_us: int, n_bytes: int) -> int:
-        """Give the microseconds to leave a PTY unread after a turn of `n_bytes`."""
-        return BREAK_US if n_bytes >= SHORT_BYTES and now_us < self._short_until_us else 0
+    def break_after(self, session: object, now_us: int, n_bytes: int) -> int:
+        """Give the microseconds to leave the PTY of `session` unread after a turn of `n_bytes`."""
+        return BREAK_US if n_bytes >= SHORT_BYTES and self._is_short(session, now_us) else 0
+
+    def _is_short(self, session: object, now_us: int) -> bool:
+        return now_us < (self._others_until_us if session is self._typist else self._until_us)

@@ -1,21 +1,45 @@
-"""Read turns: long while nobody types, short and with breaks while somebody does."""
+"""Read turns: long while nobody types elsewhere, short and with breaks while somebody does."""
 
 from agentrelay.runner.read_turn import BREAK_US, LONG_BYTES, SHORT_BYTES, TYPING_US, ReadTurn
 
+ONE, OTHER, THIRD = "one", "other", "third"
 
-def test_turns_are_long_and_without_breaks_while_nobody_types() -> None:
+
+def is_short(turn: ReadTurn, session: str, now_us: int) -> bool:
+    short = turn.bytes_at(session, now_us) == SHORT_BYTES
+    assert short or turn.bytes_at(session, now_us) == LONG_BYTES
+    assert turn.break_after(session, now_us, LONG_BYTES) == (BREAK_US if short else 0)
+    return short
+
+
+def test_turns_are_long_while_nobody_types() -> None:
+    assert not is_short(ReadTurn(), ONE, 0)
+
+
+def test_turns_are_short_for_a_second_after_a_key_for_another_session() -> None:
     turn = ReadTurn()
-    assert turn.bytes_at(0) == LONG_BYTES
-    assert turn.break_after(0, LONG_BYTES) == 0
-
-
-def test_turns_are_short_and_floods_have_breaks_for_a_second_after_a_key() -> None:
-    turn = ReadTurn()
-    turn.typed(5_000)
+    turn.typed(ONE, 5_000)
     last_us = 5_000 + TYPING_US - 1
     for now_us in (5_000, last_us):
-        assert turn.bytes_at(now_us) == SHORT_BYTES
-        assert turn.break_after(now_us, SHORT_BYTES) == BREAK_US
-        assert turn.break_after(now_us, SHORT_BYTES - 1) == 0, "it has been read empty"
-    assert turn.bytes_at(last_us + 1) == LONG_BYTES
-    assert turn.break_after(last_us + 1, SHORT_BYTES) == 0
+        assert is_short(turn, OTHER, now_us)
+        assert turn.break_after(OTHER, now_us, SHORT_BYTES - 1) == 0, "it has been read empty"
+    assert not is_short(turn, OTHER, last_us + 1)
+
+
+def test_what_a_session_prints_after_its_own_key_is_what_was_asked_for() -> None:
+    turn = ReadTurn()
+    turn.typed(ONE, 0)
+    turn.typed(ONE, 500_000)
+    assert not is_short(turn, ONE, 500_001)
+
+
+def test_two_who_type_make_room_for_each_other() -> None:
+    turn = ReadTurn()
+    turn.typed(ONE, 0)
+    turn.typed(OTHER, 10_000)
+    turn.typed(OTHER, 20_000)
+    assert is_short(turn, OTHER, TYPING_US - 1)
+    assert not is_short(turn, OTHER, TYPING_US)
+    for session in (ONE, THIRD):
+        assert is_short(turn, session, 20_000 + TYPING_US - 1)
+        assert not is_short(turn, session, 20_000 + TYPING_US)
