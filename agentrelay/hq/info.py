@@ -64,8 +64,26 @@ class CursorInfo(msgspec.Struct, frozen=True, kw_only=True):
     visible: bool
 
 
+class CellRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Cells of a row that follow each other and look the same, `cols` columns wide.
+
+    A colour is a number of the palette, 0 to 255, or `#rrggbb`; without one it is the terminal's own.
+    `attributes`: bold, italic, faint, blink, inverse, invisible, strikethrough, overline, underline.
+    """
+
+    text: str
+    cols: int
+    fg: int | str | None = None
+    bg: int | str | None = None
+    attributes: list[str] = []
+    link: str | None = None
+
+
 class ScreenInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A session's screen as it is after the byte before `offset`; `text` has one string per row."""
+    """A session's screen as it is after the byte before `offset`; `text` has one string per row.
+
+    `cells`, where they were asked for, has the same rows as runs of cells.
+    """
 
     rows: int
     cols: int
@@ -74,3 +92,4 @@ class ScreenInfo(msgspec.Struct, frozen=True, kw_only=True):
     text: list[str]
     offset: int
     alternate: bool
+    cells: list[list[CellRun]] | msgspec.UnsetType = msgspec.UNSET

@@ -19,6 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
+from msgspec import UNSET
+
 from agentrelay.errors import LimitReached, SessionOver
 from agentrelay.hq.info import CursorInfo, ScreenInfo
 from agentrelay.hq.session import Session
@@ -260,8 +262,8 @@ async def snapshot(session: Session) -> Snapshot | None:
         return None if data is None else Snapshot(rendering.offset, data)
 
 
-async def describe(session: Session) -> ScreenInfo:
-    """Give the screen of a session as text.
+async def describe(session: Session, *, cells: bool = False) -> ScreenInfo:
+    """Give the screen of a session as text, and as runs of cells where they are wanted.
 
     Raises:
         LogError: the output log cannot be read.
@@ -269,7 +271,7 @@ async def describe(session: Session) -> ScreenInfo:
     rendering = _rendering(session)
     async with rendering.turn:
         screen = await rendering.catch_up(session)
-        shown = await _rendered(screen.text)
+        shown = await _rendered(partial(screen.text, cells=cells))
         return ScreenInfo(
             rows=shown.rows,
             cols=shown.cols,
@@ -278,6 +280,7 @@ async def describe(session: Session) -> ScreenInfo:
             text=shown.text,
             offset=rendering.offset,
             alternate=shown.alternate,
+            cells=UNSET if shown.cells is None else shown.cells,
         )
 
 

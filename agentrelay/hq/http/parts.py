@@ -105,5 +105,5 @@ class HqParts(Protocol):
 class Render(Protocol):
     """Gives the screen of a session; may raise `LogError`."""
 
-    async def __call__(self, session: Any, /) -> ScreenInfo:
+    async def __call__(self, session: Any, /, *, cells: bool) -> ScreenInfo:
         """Render a session as it is now."""

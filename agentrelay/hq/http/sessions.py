@@ -66,9 +66,9 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScreenQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """How the screen is wanted."""
+    """How the screen is wanted: rows of text, in JSON or plain, or in JSON with their cells."""
 
-    format: Literal["json", "text"] = "json"
+    format: Literal["json", "cells", "text"] = "json"
 
 
 class OutputQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,7 +234,7 @@ async def get_screen(request: Request, hq: HqParts) -> Response:
     """Render a session's screen as it is now."""
     wish = read_query(request, ScreenQuery)
     render: Render = request.app.state.render
-    screen = await render(_session(request, hq))
+    screen = await render(_session(request, hq), cells=wish.format == "cells")
     if wish.format == "text":
         text = "".join(f"{row}\n" for row in screen.text)
         return Response(text, headers={_OFFSET_HEADER: str(screen.offset)}, media_type="text/plain")

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from agentrelay.hq.screen.appearance import cell_runs
 from agentrelay.hq.screen.decode import decode
 from agentrelay.hq.screen.ghostty import NativeTerminal
 from agentrelay.hq.screen.repaint import MAX_TITLE_CHARS, repaint
@@ -47,11 +48,11 @@ class LocalScreen:
         state = self.state()
         return None if state is None else repaint(state, max_lines=max_lines, max_bytes=max_bytes)
 
-    def text(self) -> ScreenText:
-        """Give what the screen shows as text; where a snapshot would give None, what it showed last time."""
+    def text(self, *, cells: bool = False) -> ScreenText:
+        """Give what the screen shows; as `Screen.text`."""
         state = self.state(visible_only=True)
         if state is not None:
-            self._text = _text(state)
+            self._text = _text(state, cells=cells)
         return self._text
 
     def close(self) -> None:
@@ -69,7 +70,7 @@ def _check_size(rows: int, cols: int) -> None:
         raise ValueError(f"a screen has 1 to {MAX_SIDE} rows and columns, not {rows} and {cols}")
 
 
-def _text(state: TerminalState) -> ScreenText:
+def _text(state: TerminalState, *, cells: bool) -> ScreenText:
     screen = state.active
     return ScreenText(
         rows=state.rows,
@@ -80,6 +81,7 @@ def _text(state: TerminalState) -> ScreenText:
         alternate=state.alternate_active,
         title=state.title[:MAX_TITLE_CHARS],
         text=[_row_text(row) for row in screen.rows[-state.rows :]],
+        cells=[cell_runs(row) for row in screen.rows[-state.rows :]] if cells else None,
     )
 
 

@@ -117,9 +117,13 @@ class Screen:
         got = self._ask(Op.SNAPSHOT, max_lines, max_bytes)
         return None if got is None else bytes(got)
 
-    def text(self) -> ScreenText:
-        """Give what the screen shows as text; where a snapshot would give None, what it showed last time."""
-        got = self._ask(Op.TEXT)
+    def text(self, *, cells: bool = False) -> ScreenText:
+        """Give what the screen shows as text; where a snapshot would give None, what it showed last time.
+
+        Args:
+            cells: whether its `cells` are wanted too.
+        """
+        got = self._ask(Op.TEXT, int(cells))
         if got is not None:
             self._text = msgspec.json.decode(got, type=ScreenText)
         return self._text

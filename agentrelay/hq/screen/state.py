@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from agentrelay.hq.info import CellRun
+
 NO_STYLE: Final = bytes(16)
 """The style of plain text."""
 
@@ -145,6 +147,7 @@ class ScreenText:
         alternate: whether this is the alternate screen, as full-screen programs use it.
         title: as the program set it, at most 1,024 characters.
         text: a string for each row, without trailing blanks.
+        cells: the same as runs of cells, where they were asked for.
     """
 
     rows: int
@@ -155,3 +158,4 @@ class ScreenText:
     alternate: bool
     title: str
     text: list[str]
+    cells: list[list[CellRun]] | None = None

@@ -26,7 +26,7 @@ class Op(IntEnum):
     FEED = 2  # whether to answer; how much of the data was taken in a slice of time comes back
     RESIZE = 3  # rows, cols
     SNAPSHOT = 4  # most lines, most bytes
-    TEXT = 5
+    TEXT = 5  # whether cells are wanted too
     CLOSE = 6
 
 

@@ -82,7 +82,7 @@ def _answer(screens: dict[int, LocalScreen], request: Request, data: bytearray) 
             snapshot = screen.snapshot(max_lines=first, max_bytes=second)
             return (Status.NOTHING, b"") if snapshot is None else (Status.OK, snapshot)
         case Op.TEXT:
-            return Status.OK, msgspec.json.encode(screen.text())
+            return Status.OK, msgspec.json.encode(screen.text(cells=bool(first)))
     raise ValueError(f"unknown request {op}")
 
 

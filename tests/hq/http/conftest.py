@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from msgspec import UNSET
 from starlette.applications import Starlette
 
 from agentrelay.errors import NotRecorded, UnknownRunner, UnknownSession
@@ -17,7 +18,7 @@ from agentrelay.hq.config import HqConfig
 from agentrelay.hq.events import EventHub
 from agentrelay.hq.http import make_app
 from agentrelay.hq.http.ui import Ui
-from agentrelay.hq.info import CursorInfo, RunnerInfo, ScreenInfo, SessionInfo
+from agentrelay.hq.info import CellRun, CursorInfo, RunnerInfo, ScreenInfo, SessionInfo
 from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.store import Store
 from agentrelay.protocol.messages import Preset, StartSession
@@ -170,7 +171,7 @@ class FakeHq:
     metrics: Metrics
 
 
-async def render(session: FakeSession) -> ScreenInfo:
+async def render(session: FakeSession, *, cells: bool) -> ScreenInfo:
     if session.error is not None:
         raise session.error
     return ScreenInfo(
@@ -181,6 +182,7 @@ async def render(session: FakeSession) -> ScreenInfo:
         text=["$ ls✓", ""],
         offset=10,
         alternate=False,
+        cells=[[CellRun(text="$ ls✓", cols=5, fg=2)], []] if cells else UNSET,
     )
 
 

@@ -486,6 +486,13 @@ async def test_the_screen_is_given_as_json_and_as_text(admin: httpx.AsyncClient)
     assert (await admin.get(PATH + "/screen?format=xml")).status_code == 422
 
 
+async def test_the_screen_is_given_as_cells(admin: httpx.AsyncClient) -> None:
+    assert "cells" not in (await admin.get(PATH + "/screen")).json()
+    screen = (await admin.get(PATH + "/screen?format=cells")).json()
+    assert screen["cells"] == [[{"text": "$ ls✓", "cols": 5, "fg": 2}], []]
+    assert screen["text"] == ["$ ls✓", ""]
+
+
 async def test_a_log_that_cannot_be_read_is_a_500_that_says_nothing(
     admin: httpx.AsyncClient, session: FakeSession, caplog: pytest.LogCaptureFixture
 ) -> None:
