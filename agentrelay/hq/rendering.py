@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -76,7 +77,7 @@ class _Rendering:
         self.used_s = 0.0
         self.watched = False
         self.incomplete = False  # it began empty, so it is no replay of what was before
-        self.answer_from: int | None = None
+        self.questions: deque[tuple[int, int]] = deque()  # output, from and to, in which the program asks us
         self.offset = 0
         self._size = (session.rows, session.cols)
         self._screen: Screen | None = None
@@ -94,7 +95,7 @@ class _Rendering:
             if not data:
                 self.offset = stop
                 continue
-            answer = self.answer_from is not None and start >= self.answer_from
+            answer = bool(self.questions) and self.questions[0][0] <= start < self.questions[0][1]
             self.offset = start
             while self.offset < start + len(data):
                 rest = memoryview(data)[self.offset - start :]
@@ -119,8 +120,11 @@ class _Rendering:
                 break
             if self._screen is not None:
                 await self._resize(self._screen, (rows, cols))
-        if self.answer_from is not None and self.answer_from > self.offset:
-            stops.append(self.answer_from)
+        while self.questions and self.questions[0][1] <= self.offset:
+            self.questions.popleft()
+        if self.questions:
+            asks_from, asks_to = self.questions[0]
+            stops.append(asks_from if asks_from > self.offset else asks_to)
         return min(stops)
 
     async def _resize(self, screen: "Screen", size: tuple[int, int]) -> None:
@@ -292,8 +296,9 @@ def answer_queries(session: Session, start: int) -> None:
         if _QUERY.search(new) is None:
             return
     rendering = _rendering(session)
-    if rendering.answer_from is None or rendering.answer_from <= rendering.offset:
-        rendering.answer_from = start
+    if rendering.questions and rendering.questions[-1][1] == start:
+        start, _ = rendering.questions.pop()
+    rendering.questions.append((start, session.head))
     task = asyncio.get_running_loop().create_task(_answer(session, rendering))
     _answering.add(task)
     task.add_done_callback(_answering.discard)
@@ -302,5 +307,3 @@ def answer_queries(session: Session, start: int) -> None:
 async def _answer(session: Session, rendering: _Rendering) -> None:
     async with rendering.turn:
         await rendering.catch_up(session)
-        # What comes after this was not looked at yet.
-        rendering.answer_from = None

@@ -92,3 +92,32 @@ async def test_output_that_takes_too_long_is_given_up(
     assert screen.text[0] == "after that"
     assert screen.offset == rig.session.head
     assert await rendering.snapshot(rig.session) is None, "it is no replay of what was before"
+
+
+async def test_what_is_asked_while_an_earlier_question_is_answered_is_answered_too() -> None:
+    await rendering.prepare()
+    rig = Rig()
+    where = b"\x1b[6n"
+    rig.output(where)
+    rendering.answer_queries(rig.session, 0)
+    await asyncio.sleep(0)  # it has begun, up to here
+    rig.output(b"ab" + where)
+    rendering.answer_queries(rig.session, len(where))
+    await asyncio.gather(*rendering._answering)
+
+    assert b"".join(rig.link.input) == b"\x1b[1;1R\x1b[1;3R"
+
+
+async def test_what_was_asked_while_a_viewer_controlled_is_not_answered_later() -> None:
+    await rendering.prepare()
+    rig = Rig()
+    where = b"\x1b[6n"
+    rig.output(where)
+    rendering.answer_queries(rig.session, 0)
+    rig.output(b"a" + where)  # a viewer's terminal answers this one
+    start = rig.session.head
+    rig.output(b"b" + where)
+    rendering.answer_queries(rig.session, start)
+    await asyncio.gather(*rendering._answering)
+
+    assert b"".join(rig.link.input) == b"\x1b[1;1R\x1b[1;3R"
