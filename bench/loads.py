@@ -6,7 +6,7 @@ from typing import NamedTuple
 from bench.corpus import corpus
 from bench.native import program
 from bench.processes import Processes, cpu_s, memory
-from bench.systems import HQ, System, view
+from bench.systems import PLAIN, Parts, System, view
 from bench.viewers import draining, echoing
 
 Metrics = dict[str, float]
@@ -22,12 +22,12 @@ class Bench(NamedTuple):
     Attributes:
         processes: everything it starts.
         scale: 1 for a full run; smaller amounts for a quick one.
-        hq: what runs HQ, as Python.
+        parts: what runs HQ and the runner.
     """
 
     processes: Processes
     scale: float
-    hq: str = HQ
+    parts: Parts = PLAIN
 
     def amount(self, full: int) -> int:
         """Give the amount of something for this run, at least 1."""

@@ -20,7 +20,7 @@ def _system(bench: Bench, processes: Processes, name: str, data_bytes: int) -> S
         )
         return Floor(processes, source=read_port(process.stdout))
     system = (
-        Product(processes, runner=False, hq=bench.hq)
+        Product(processes, runner=False, parts=bench.parts)
         if name == "agentrelay"
         else Baseline(processes, runner=False)
     )

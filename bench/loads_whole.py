@@ -4,10 +4,10 @@ import json
 import time
 
 from bench.corpus import corpus
-from bench.loads import Bench, Metrics, Usage, bulk, echo_in_flood, latency
+from bench.loads import Bench, Metrics, Usage, bulk, echo_in_flood, fifty_sessions, latency, twenty_viewers
 from bench.native import program
 from bench.processes import Memory, Processes, memory
-from bench.systems import PROBED_HQ, RUNNER_TOKEN, Product, System, view
+from bench.systems import PROBED, RUNNER_TOKEN, Product, System, view
 from bench.viewers import draining
 
 REQUESTS_PER_S = 200
@@ -35,7 +35,7 @@ def echo_with_rest(bench: Bench, system: System) -> Metrics:
     """One key at a time while 200 REST requests a second are answered, lists of 500 sessions among them."""
     del system
     with Processes(bench.processes.subdirectory()) as processes:
-        product = Product(processes, hq=bench.hq)
+        product = Product(processes, parts=bench.parts)
         _start_idle(processes, product, 1, 500)
         asking = processes.start(
             "rest", "python", "-m", "bench.rest", str(product.port), product.token, str(REQUESTS_PER_S)
@@ -100,7 +100,7 @@ def idle(bench: Bench, system: System) -> Metrics:
     del system
     n_sessions = bench.amount(100)
     with Processes(bench.processes.subdirectory()) as processes:
-        product = Product(processes, hq=bench.hq)
+        product = Product(processes, parts=bench.parts)
         time.sleep(1.0)
         empty = _memories(product)
         wish = {"runner_id": "bench", "command": [program("program"), "echo"]}
@@ -136,7 +136,7 @@ def thousand_with_history(bench: Bench, system: System) -> Metrics:
 
 def _many_idle(bench: Bench, *, history_bytes: int) -> Metrics:
     with Processes(bench.processes.subdirectory()) as processes:
-        product = Product(processes, runner=False, hq=bench.hq)
+        product = Product(processes, runner=False, parts=bench.parts)
         before = memory(product.pids["hq"]).pss
         _start_idle(processes, product, bench.amount(100), bench.amount(1000), history_bytes=history_bytes)
         time.sleep(4.0)
@@ -153,18 +153,29 @@ def _many_idle(bench: Bench, *, history_bytes: int) -> Metrics:
 
 
 def loop_stalls(bench: Bench, system: System) -> Metrics:
-    """The longest turn of HQ's loop, in CPU, under a flood, requests and an attach to a long history."""
+    """The longest turns of HQ's and the runner's loops, in CPU, and garbage collections, under every load.
+
+    500 idle sessions are there all the time, and their list is asked for 12 times a second.
+    """
     del system
     with Processes(bench.processes.subdirectory()) as processes:
-        probed = bench._replace(processes=processes, hq=PROBED_HQ)
-        product = Product(processes, hq=probed.hq)
+        probed = bench._replace(processes=processes, parts=PROBED)
+        product = Product(processes, parts=probed.parts)
         _start_idle(processes, product, 10, 500)
         processes.start("rest", "python", "-m", "bench.rest", str(product.port), product.token, "50")
         echo_in_flood(probed, product)
         bulk(probed, product, recording=True)
+        twenty_viewers(probed, product)
+        fifty_sessions(probed, product)
         attach_to_history(probed, product)
-        turns_us = product.stop(processes)["turns_us"]
-    return {
-        "longest_turn_ms": max(turns_us, default=0) / 1e3,
-        "turns_over_5_ms": sum(turn > 5000 for turn in turns_us),
-    }
+        parts = product.stop(processes)
+    metrics: Metrics = {}
+    for part, found in parts.items():
+        turns_us, gc_us = found["turns_us"], found["gc_us"]
+        metrics |= {
+            f"{part}_longest_turn_ms": max(turns_us, default=0) / 1e3,
+            f"{part}_turns_over_5_ms": sum(turn > 5000 for turn in turns_us),
+            f"{part}_longest_gc_ms": max((max(each, default=0) for each in gc_us), default=0) / 1e3,
+            f"{part}_full_gcs": found["gc_counts"][2],
+        }
+    return metrics

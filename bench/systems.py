@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import time
 from typing import Any, Protocol
 
@@ -14,8 +15,10 @@ START_S = 15.0
 ADMIN_TOKEN = "bench-admin"
 RUNNER_TOKEN = "bench-runner"
 RUNNER_ID = "bench"
-HQ = "from agentrelay.cli.hq import main; main()"
-PROBED_HQ = "from bench.probe import main; main()"
+Parts = dict[str, list[str]]
+PLAIN: Parts = {"hq": ["-m", "agentrelay.cli.hq"], "runner": ["-m", "agentrelay.cli.runner"]}
+PROBED: Parts = {"hq": ["-m", "bench.probe", "hq"], "runner": ["-m", "bench.probe", "runner"]}
+"""What runs the parts, as arguments of Python: as they are, and with a heartbeat."""
 
 
 class System(Protocol):
@@ -53,21 +56,23 @@ class Product:
     """AgentRelay: a real HQ, and a real runner with its keeper unless `runner` is False.
 
     Args:
-        hq: what runs HQ, as Python.
+        parts: what runs HQ and the runner.
     """
 
     name = "agentrelay"
     mode = "ws"
     token = ADMIN_TOKEN
 
-    def __init__(self, processes: Processes, *, runner: bool = True, hq: str = HQ) -> None:
+    def __init__(self, processes: Processes, *, runner: bool = True, parts: Parts = PLAIN) -> None:
+        self._parts = parts
         number = len(list(processes.directory.glob("data-*")))
         data_dir = processes.directory / f"data-{number}"
         self._process = processes.start(
-            f"hq-{number}", "python", "-c", hq, "--port", "0", "--data-dir", str(data_dir),
+            f"hq-{number}", "python", *parts["hq"], "--port", "0", "--data-dir", str(data_dir),
             env={"AGENTRELAY_ADMIN_TOKEN": ADMIN_TOKEN, "RUNNER_TOKEN": RUNNER_TOKEN},
         )  # fmt: skip
         self.pids = {"hq": self._process.pid}
+        self._runner: subprocess.Popen[bytes] | None = None
         self._output = processes.directory / f"hq-{number}.out"
         self.port = 0
         # Holding the lock, HQ writes its address into it.
@@ -93,17 +98,23 @@ class Product:
     def _start_runner(self, processes: Processes) -> None:
         url = f"ws://127.0.0.1:{self.port}/ws/runner"
         process = processes.start(
-            "runner", "python", "-m", "agentrelay.cli.runner", "--hq-url", url, "--runner-id", RUNNER_ID,
+            "runner", "python", *self._parts["runner"], "--hq-url", url, "--runner-id", RUNNER_ID,
             env={"RUNNER_TOKEN": RUNNER_TOKEN},
         )  # fmt: skip
+        self._runner = process
         self.await_runners(1)
         self.pids["runner"] = process.pid
         self.pids["keeper"] = processes.find("keeper")
 
-    def stop(self, processes: Processes) -> Any:
-        """End HQ; gives what it printed last, as a document."""
-        processes.end_one(self._process)
-        return json.loads(self._output.read_text().splitlines()[-1])
+    def stop(self, processes: Processes) -> dict[str, Any]:
+        """End runner and HQ; gives what each printed last, as a document."""
+        found = {}
+        for part, process in (("runner", self._runner), ("hq", self._process)):
+            assert process is not None
+            processes.end_one(process)
+            output = self._output if part == "hq" else processes.directory / "runner.out"
+            found[part] = json.loads(output.read_text().splitlines()[-1])
+        return found
 
     def await_runners(self, n_runners: int) -> None:
         """Wait until so many runners are connected.

@@ -55,5 +55,6 @@ TARGETS = [
     Target("idle", "kb_per_session", 65.536),
     Target("idle-1000", "hq_core_share", 0.02),
     Target("idle-history", "hq_kb_per_session", 65.536),
-    Target("stalls", "longest_turn_ms", 5.0),
+    Target("stalls", "hq_longest_turn_ms", 5.0),
+    Target("stalls", "runner_longest_turn_ms", 5.0),
 ]

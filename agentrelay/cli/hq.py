@@ -124,3 +124,7 @@ def _given(value: _Value, flag: str) -> _Value:
     if value == "":
         raise ConfigError(f"{flag} is empty: leave it out, or give it a value")
     return value
+
+
+if __name__ == "__main__":
+    main()
