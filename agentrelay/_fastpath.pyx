@@ -777,7 +777,9 @@ def write_frames(int fd, ByteRing ring not None, int64_t start, int64_t end, int
             parts[n_parts].iov_base = headers[n_parts >> 1]
             parts[n_parts + 1].iov_base = ring._at(<uint64_t>start)
             parts[n_parts + 1].iov_len = <size_t>min(end - start, frame_bytes)
-            parts[n_parts].iov_len = <size_t>write_header(headers[n_parts >> 1], parts[n_parts + 1].iov_len, 0)
+            parts[n_parts].iov_len = <size_t>write_header(
+                headers[n_parts >> 1], parts[n_parts + 1].iov_len, 0
+            )
             start += <int64_t>parts[n_parts + 1].iov_len
             wanted += parts[n_parts].iov_len + parts[n_parts + 1].iov_len
             n_parts += 2
