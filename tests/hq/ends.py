@@ -274,5 +274,9 @@ class RunnerEnd:
             self.take_acked(acked)
             self.pump()
 
+    def hold_everything(self) -> None:
+        """Forget nothing more for what an earlier HQ said: the next chooses from what is here."""
+        self.acked = min(self.acked, self.base)
+
     def take_acked(self, acked: int) -> None:
         self.acked = max(self.acked, acked)

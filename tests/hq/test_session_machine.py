@@ -237,6 +237,7 @@ class Sessions(RuleBasedStateMachine):
             self.stale.append((self.link, runner.wire))
         runner.wire = []
         runner.stream = None
+        runner.hold_everything()
         self.link_endpoint = endpoint = MemoryEndpoint(
             lambda text: runner.on_text(text) if self.link_endpoint is endpoint else None,
             lambda data: runner.on_binary(data) if self.link_endpoint is endpoint else None,
