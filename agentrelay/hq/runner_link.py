@@ -12,6 +12,7 @@ import agentrelay
 from agentrelay import fastpath
 from agentrelay.errors import ProtocolError
 from agentrelay.fastpath import MuxReceiver
+from agentrelay.hq.input_queue import InputQueue
 from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.session import Session
 from agentrelay.protocol import mux, resume
@@ -79,6 +80,7 @@ class RunnerLink:
             masked=True, max_payload_bytes=mux.MAX_LINK_PAYLOAD_BYTES
         )
         self._streams: dict[StreamId, Session] = {}
+        self._input: dict[StreamId, InputQueue] = {}  # whose turn it is to send input, first come first
         self._next_stream = 1
         self._registered = False
         self._fenced = False
@@ -163,7 +165,8 @@ class RunnerLink:
         self._say(Error(code="too_large", message=f"a control message of {n_bytes} bytes"))
 
     def on_writable(self) -> None:
-        """Nothing waits for this: what HQ sends to runners is small."""
+        """Send the input that waited."""
+        self._send_input()
 
     def on_closed(self, code: int, reason: str) -> None:
         """Let the sessions go on without the link."""
@@ -173,6 +176,7 @@ class RunnerLink:
         self._let_go()
 
     def _let_go(self) -> None:
+        self._input.clear()
         streams, self._streams = self._streams, {}
         for stream in streams:
             self._mux.close(stream)
@@ -272,6 +276,7 @@ class RunnerLink:
         """Take nothing more for a stream."""
         if self._streams.pop(stream, None) is not None:
             self._mux.close(stream)
+            self._input.pop(stream, None)
 
     def stream_of(self, session_id: SessionId) -> StreamId | None:
         """Give the stream that carries a session on this link."""
@@ -294,10 +299,20 @@ class RunnerLink:
         """Tell the runner what HQ did not do."""
         self._say(Error(code=code, message=message))
 
-    def send_input(self, stream: StreamId, data: bytes) -> None:
-        """Send one INPUT frame."""
-        self._metrics.input_bytes += len(data)
-        self._endpoint.send_frame(fastpath.pack_frame(mux.Kind.INPUT, stream, data, None))
+    def send_input(self, stream: StreamId, queue: InputQueue) -> None:
+        """Send what may be sent of a stream's input, as soon as the link takes it, a frame in its turn."""
+        self._input[stream] = queue
+        self._send_input()
+
+    def _send_input(self) -> None:
+        while self._input and self._endpoint.writable:
+            stream = next(iter(self._input))
+            queue = self._input.pop(stream)
+            data = queue.next_to_send()
+            if data is not None:
+                self._input[stream] = queue
+                self._metrics.input_bytes += len(data)
+                self._endpoint.send_frame(fastpath.pack_frame(mux.Kind.INPUT, stream, data, None))
 
     def send_ack(self, stream: StreamId, acked: int, limit: int) -> None:
         """Send one ACK frame."""

@@ -87,8 +87,8 @@ class Follower(Protocol):
 class Link(Protocol):
     """The runner's link, as the session sees it."""
 
-    def send_input(self, stream: StreamId, data: bytes) -> None:
-        """Send one INPUT frame."""
+    def send_input(self, stream: StreamId, queue: InputQueue) -> None:
+        """Send what may be sent of a stream's input, as soon as the link takes it, in its turn."""
 
     def send_ack(self, stream: StreamId, acked: int, limit: int) -> None:
         """Send one ACK frame."""
@@ -545,8 +545,7 @@ class Session:
 
     def _send_input(self) -> None:
         if self._link is not None:
-            while data := self.input.next_to_send():
-                self._link.send_input(self._stream, data)
+            self._link.send_input(self._stream, self.input)
 
     def input_taken(self, key: str) -> int | None:
         """Give how many input bytes came from the viewer that calls itself `key`; None if unknown."""

@@ -42,6 +42,9 @@ HIGH_WATER_BYTES = 2 << 20
 """A peer that leaves more than this unread is not read either: what is queued is what it asked for. More than
 any snapshot, so that a slow viewer can still type while it gets one."""
 
+MAX_QUEUED_BYTES = 4 * HIGH_WATER_BYTES
+"""A peer that leaves more than this unread is cut off: only what nobody asked for can come to so much."""
+
 CLOSE_S = 5.0
 """How long a peer may take over the closing handshake."""
 
@@ -133,6 +136,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self._turn = 0
         self._paused_writing = False
         self._paused_reading = Pause(0)
+        self._unread_bytes = 0  # of what we have queued, when that was last looked at
         self._closed = False
         self._aborted = False
         self._close_timer: asyncio.TimerHandle | None = None
@@ -210,7 +214,7 @@ class Endpoint(asyncio.BufferedProtocol):
 
     def _check_liveness(self) -> None:
         now_s = self._loop.time()
-        if self._paused_reading:
+        if self._shows_life():
             self._liveness.heard(now_s)
         verdict, again_s = self._liveness.check(now_s)
         if verdict is Verdict.DEAD:
@@ -221,6 +225,13 @@ class Endpoint(asyncio.BufferedProtocol):
             self._ws.send_ping(b"")
             self._send_pending()
         self._liveness_timer = self._loop.call_later(max(again_s, 0.01), self._check_liveness)
+
+    def _shows_life(self) -> bool:
+        """Tell whether a peer that we do not read is alive as far as can be known."""
+        if not self._paused_reading & Pause.UNREAD:
+            return bool(self._paused_reading)
+        before_bytes, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
+        return self._unread_bytes < before_bytes
 
     # Receiving
 
@@ -462,7 +473,14 @@ class Endpoint(asyncio.BufferedProtocol):
 
     def _queue(self, data: bytes) -> None:
         self.transport.write(data)
-        if self.open and self.transport.get_write_buffer_size() > HIGH_WATER_BYTES:
+        if not self.open:
+            return
+        queued_bytes = self.transport.get_write_buffer_size()
+        if queued_bytes > MAX_QUEUED_BYTES:
+            log.warning("a peer leaves %d bytes unread; its connection is cut", queued_bytes)
+            self.abort()
+        elif queued_bytes > HIGH_WATER_BYTES:
+            self._unread_bytes = queued_bytes
             self._pause(Pause.UNREAD)
 
 

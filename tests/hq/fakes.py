@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 
 from agentrelay.fastpath import ByteRing
+from agentrelay.hq.input_queue import InputQueue
 from agentrelay.hq.session import Session
 from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, StreamId
 
@@ -79,9 +80,10 @@ class FakeLink:
         self.acks: list[tuple[int, int]] = []
         self.sent: list[tuple[object, ...]] = []
 
-    def send_input(self, stream: StreamId, data: bytes) -> None:
+    def send_input(self, stream: StreamId, queue: InputQueue) -> None:
         assert stream == STREAM
-        self.input.append(data)
+        while data := queue.next_to_send():
+            self.input.append(data)
 
     def send_ack(self, stream: StreamId, acked: int, limit: int) -> None:
         assert stream == STREAM

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from agentrelay.hq import runner_link
+from agentrelay.hq.input_queue import InputQueue
+from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import State
 from agentrelay.protocol import mux
+from agentrelay.protocol.ids import StreamId
 from agentrelay.protocol.messages import (
     Error,
     Exited,
@@ -21,6 +24,7 @@ from agentrelay.protocol.messages import (
     StreamResize,
 )
 from agentrelay.transport.dial import dial
+from tests.hq.ends import MemoryEndpoint
 from tests.hq.plane import RUNNER, Disk, FakeRunner, Plane, Program, attached, happens, run_plane
 
 MIB = 1 << 20
@@ -384,6 +388,33 @@ async def test_input_goes_on_where_the_program_is(plane: Plane, runner: FakeRunn
 
         assert (await resumed(runner, program)).input == 4
         await runner.until(lambda: program.typed == b"0123456789")
+
+
+async def test_input_that_the_link_does_not_take_waits_and_all_sessions_take_turns(plane: Plane) -> None:
+    sent: list[tuple[int, bytes]] = []
+
+    def take(data: bytes) -> None:
+        frame = mux.unpack(memoryview(data))
+        sent.append((frame.stream, bytes(frame.data)))
+
+    endpoint = MemoryEndpoint(lambda text: None, take)
+    endpoint.budget = 1
+    link = RunnerLink(endpoint, plane.registry, plane.metrics)  # type: ignore[arg-type]
+    typed = {stream: os.urandom(3 * mux.MAX_DATA_BYTES) for stream in (1, 2, 3)}
+    for stream, data in typed.items():
+        queue = InputQueue()
+        queue.take(data, 0.0)
+        link.send_input(StreamId(stream), queue)
+    assert len(sent) == 1  # what waits lies with its session and not, once more, in the transport
+
+    for _ in range(9):
+        endpoint.budget = 1
+        link.on_writable()
+
+    assert [stream for stream, _ in sent] == [1, 1, 2, 3, 1, 2, 3, 2, 3]
+    for stream, data in typed.items():
+        assert b"".join(piece for at, piece in sent if at == stream) == data
+    link.on_closed(1006, "")
 
 
 async def test_a_newer_link_replaces_the_older_and_nothing_of_the_older_counts(

@@ -16,6 +16,7 @@ from agentrelay.transport.endpoint import (
     CLOSE_S,
     HIGH_WATER_BYTES,
     MAX_MESSAGE_BYTES,
+    MAX_QUEUED_BYTES,
     SLOW_COST,
     TURN_COST,
 )
@@ -649,6 +650,21 @@ def test_a_peer_that_reads_everything_at_last_stays_paused_for_its_owner() -> No
     assert wire.transport.reading
 
 
+def test_a_peer_that_is_told_more_and_more_and_does_not_read_is_cut_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wire = Wire()
+    wire.transport.queued_bytes = MAX_QUEUED_BYTES
+    wire.endpoint.send_text(b"news")
+    assert wire.transport.ended is None
+    wire.transport.queued_bytes += 1
+    wire.endpoint.send_text(b"more news")
+
+    assert wire.transport.ended == "aborted"
+    assert [code for code, _ in wire.heard.closed] == [1006]
+    assert "unread" in caplog.text
+
+
 def test_writable_means_that_nothing_of_ours_waits() -> None:
     wire = Wire()
     assert wire.endpoint.writable
@@ -742,6 +758,29 @@ def test_silence_that_was_asked_for_does_not_count() -> None:
     wire.loop.advance(0.2)
 
     assert wire.transport.ended == "aborted"
+
+
+def test_a_peer_that_never_reads_what_it_is_sent_is_cut_off() -> None:
+    wire = Wire()
+    wire.transport.queued_bytes = HIGH_WATER_BYTES + 1
+    wire.endpoint.send_text(b"an answer")
+    wire.endpoint.pause_reading()
+
+    wire.loop.advance(10.1)
+
+    assert wire.transport.ended == "aborted"
+
+
+def test_a_peer_that_reads_slowly_what_it_is_sent_is_kept() -> None:
+    wire = Wire()
+    wire.transport.queued_bytes = HIGH_WATER_BYTES + 1
+    wire.endpoint.send_text(b"an answer")
+
+    for _ in range(100):
+        wire.loop.advance(4)
+        wire.transport.queued_bytes -= 1
+
+    assert wire.transport.ended is None
 
 
 # --- what comes with the handshake ----------------------------------------------------------------
