@@ -27,7 +27,7 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from agentrelay.fastpath import FREE, ByteRing, HoldPolicy
-from agentrelay.runner.read_turn import LONG_BYTES, ReadTurn
+from agentrelay.runner.read_turn import ReadTurn
 
 log = logging.getLogger("agentrelay.runner")
 
@@ -215,16 +215,15 @@ class PtySession:
         except OSError as error:
             log.warning("session %s: its PTY cannot be read: %s", self.facts.session_id, error)
             n_bytes, ended = 0, True
+        pause_us = self._policy.drained(now_us, n_bytes) or self._turn.break_after(self, now_us, n_bytes)
         if n_bytes and self._sink is not None:
-            self._sink.on_output(more=n_bytes == most == LONG_BYTES and room > most)
+            self._sink.on_output(more=n_bytes == most < room and not pause_us)
         if ended:
             self._on_end()
         elif self.exit is not None:
             self._after_exit(n_bytes)
-        elif hold_us := (
-            self._policy.drained(now_us, n_bytes) or self._turn.break_after(self, now_us, n_bytes)
-        ):
-            self._pause_reading(hold_us / 1e6)
+        elif pause_us:
+            self._pause_reading(pause_us / 1e6)
         self._update_reading()
 
     def _pause_reading(self, seconds: float) -> None:

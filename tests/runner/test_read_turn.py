@@ -1,6 +1,16 @@
 """Read turns: long while nobody types elsewhere, short and with breaks while somebody does."""
 
-from agentrelay.runner.read_turn import BREAK_US, LONG_BYTES, SHORT_BYTES, TYPING_US, ReadTurn
+import pytest
+
+from agentrelay.runner.read_turn import (
+    BREAK_US,
+    LONG_BYTES,
+    PIECE_BYTES,
+    ROUND_BYTES,
+    SHORT_BYTES,
+    TYPING_US,
+    ReadTurn,
+)
 
 ONE, OTHER, THIRD = "one", "other", "third"
 
@@ -43,3 +53,17 @@ def test_two_who_type_make_room_for_each_other() -> None:
     for session in (ONE, THIRD):
         assert is_short(turn, session, 20_000 + TYPING_US - 1)
         assert not is_short(turn, session, 20_000 + TYPING_US)
+
+
+@pytest.mark.parametrize("n_sessions", [9, 50, 100, 1000])
+def test_many_who_print_at_once_share_a_round(n_sessions: int) -> None:
+    turn = ReadTurn()
+    rounds = [[turn.bytes_at(session, 0) for session in range(n_sessions)] for _ in range(3)]
+    assert rounds[0] == [LONG_BYTES] * n_sessions, "who will come is not known before"
+    assert set(rounds[1]) == set(rounds[2])
+    (share_bytes,) = set(rounds[1])
+    assert sum(rounds[1]) <= max(ROUND_BYTES, n_sessions * PIECE_BYTES)
+    assert share_bytes % PIECE_BYTES == 0
+    assert share_bytes > ROUND_BYTES / n_sessions - PIECE_BYTES
+    # When one is left, it has all of it again.
+    assert [turn.bytes_at(0, 0) for _ in range(3)][1:] == [LONG_BYTES] * 2
