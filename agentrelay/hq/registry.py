@@ -7,6 +7,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -62,6 +63,9 @@ START_S = 20.0
 
 CLOSE_S = 5.0
 """How long HQ waits for what is still to be stored or deleted when it stops."""
+
+CHANGES_A_TURN = 16
+"""How many sessions' changes are told and saved before everything else has a turn: 2 ms."""
 
 SETTLE_S = 0.1
 """How often active sessions are looked after: small acks, stalled viewers, idle memory."""
@@ -127,6 +131,7 @@ class Registry:
         self._clock = clock
         self._starting: dict[SessionId, _Starting] = {}
         self._saved: WeakKeyDictionary[Session, SessionRow] = WeakKeyDictionary()
+        self._changed: dict[Session, None] = {}  # what has not been told of yet, oldest change first
         self._active: dict[Session, None] = {}
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
         # Deleted, and perhaps still held by their runners, which are to end them when they come back.
@@ -175,6 +180,8 @@ class Registry:
         """Stop looking after sessions and finish what was begun; not for ever, as the disk may not answer."""
         if self._settling is not None:
             self._settling.cancel()
+        while self._changed:
+            self._tell_changes()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 while self._background:
@@ -542,8 +549,20 @@ class Registry:
         )
 
     def _session_changed(self, session: Session) -> None:
-        if session.session_id not in self.sessions or session.state is State.STARTING:
-            return
+        """Have a change told and saved soon: a link that comes or goes changes all sessions of its runner."""
+        if not self._changed:
+            asyncio.get_running_loop().call_soon(self._tell_changes)
+        self._changed[session] = None
+
+    def _tell_changes(self) -> None:
+        for session in list(islice(self._changed, CHANGES_A_TURN)):
+            del self._changed[session]
+            if session.session_id in self.sessions and session.state is not State.STARTING:
+                self._tell_change(session)
+        if self._changed:
+            asyncio.get_running_loop().call_soon(self._tell_changes)
+
+    def _tell_change(self, session: Session) -> None:
         self._events.publish("session", session.describe())
         row = _row(session)
         if self._saved.get(session) != row:

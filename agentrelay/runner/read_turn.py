@@ -1,10 +1,10 @@
 """Read turn: how much of one PTY is read before all others have their turn, and how soon it is read again.
 
-A long turn is cheap: it fills a whole frame of the link. Where many sessions have much to say, each has a share of
-what one round of the loop may take. While somebody types into another session, turns are
-short and have breaks: an echo that becomes readable meanwhile does not wait for what another program prints,
-neither here nor in HQ, which takes what comes as it was sent, nor for a processor, of which a flood would
-otherwise leave nothing.
+A long turn is cheap: it fills a whole frame of the link. Where many sessions have much to print, each has its
+share of what one round over all of them reads. While somebody types into another session, turns are short and
+have breaks: an echo that becomes readable meanwhile does not wait for what another program prints, neither
+here nor in HQ, which takes what comes as it was sent, nor for a processor, of which a flood would otherwise
+leave nothing.
 """
 
 from agentrelay.fastpath import MAX_LINK_PAYLOAD_BYTES, MUX_HEADER_BYTES

@@ -38,6 +38,9 @@ to four milliseconds."""
 SLOW_COST = 32
 """How many of those a frame counts that the library takes: a text message decoded, handled and answered."""
 
+FULL_READS = 2
+"""How often in a row a peer can fill the receive buffer, likewise. The loop by itself reads on 32 times."""
+
 HIGH_WATER_BYTES = 2 << 20
 """A peer that leaves more than this unread is not read either: what is queued is what it asked for. More than
 any snapshot, so that a slow viewer can still type while it gets one."""
@@ -134,6 +137,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self._fragments: list[bytes] = []
         self._fragmented: Opcode | None = None
         self._turn = 0
+        self._full_reads = 0
         self._paused_writing = False
         self._paused_reading = Pause(0)
         self._unread_bytes = 0  # of what we have queued, when that was last looked at
@@ -247,8 +251,11 @@ class Endpoint(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take `nbytes` bytes that the loop has put into the buffer."""
         self._liveness.heard(self._now_s())
-        self._take(len(self._tail) + nbytes)
-        if self._turn <= 0:
+        end = len(self._tail) + nbytes
+        self._full_reads = self._full_reads + 1 if end == len(_scratch) else 0
+        self._take(end)
+        if self._turn <= 0 or self._full_reads == FULL_READS:
+            self._full_reads = 0
             self._pause(Pause.TURN)
             self._loop.call_soon(self._go_on)
 

@@ -1,6 +1,7 @@
 """Registry: sessions come about, are lost and found, outlive HQ, and go when they are told to."""
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
@@ -812,3 +813,22 @@ async def test_memory_of_a_quiet_session_is_given_back(
 
     await happens(lambda: session.ring_base == MIB)
     await happens(lambda: plane.registry._settling is None)
+
+
+async def test_a_link_that_is_lost_with_many_sessions_leaves_everybody_else_a_turn(
+    plane: Plane, runner: FakeRunner
+) -> None:
+    n_sessions = 3 * registry_module.CHANGES_A_TURN
+    for _ in range(n_sessions):
+        await runner.start_program()
+    published = [plane.events._published]
+
+    going = asyncio.ensure_future(runner.disconnect())
+    while published[-1] - published[0] <= n_sessions:  # each of them, and the runner
+        await asyncio.sleep(0)
+        published.append(plane.events._published)
+
+    await going
+    steps = [after - before for before, after in itertools.pairwise(published)]
+    assert max(steps) <= registry_module.CHANGES_A_TURN + 1
+    assert {session.state for session in plane.registry.sessions.values()} == {State.AWAY}

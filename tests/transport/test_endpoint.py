@@ -14,6 +14,7 @@ from agentrelay import fastpath
 from agentrelay.errors import ProtocolError
 from agentrelay.transport.endpoint import (
     CLOSE_S,
+    FULL_READS,
     HIGH_WATER_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_QUEUED_BYTES,
@@ -586,6 +587,22 @@ def test_a_peer_that_floods_leaves_everybody_else_a_turn(opcode: int, each_turn:
 
     assert turns == [each_turn, 2 * each_turn, 3 * each_turn]
     assert [message for _, message in wire.heard.messages] == sent
+
+
+def test_a_peer_that_fills_the_buffer_again_and_again_leaves_everybody_else_a_turn() -> None:
+    wire = Wire()
+    flood = wire.frame(BINARY, bytes(65_536)) * 12
+    for _ in range(FULL_READS):
+        assert wire.transport.reading
+        room = len(wire.endpoint.get_buffer(-1))
+        arrive(wire, flood[:room])
+        flood = flood[room:]
+
+    assert not wire.transport.reading
+    wire.loop.advance(0)
+    assert wire.transport.reading
+    wire.feed(flood)
+    assert len(wire.heard.messages) == 12
 
 
 def test_a_frame_that_is_not_complete_at_the_end_of_a_turn_is_completed_later() -> None:
