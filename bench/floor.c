@@ -1,7 +1,8 @@
 /* The floor: what the kernel itself costs. A relay in plain C, one blocking thread for each direction.
  *
- *   floor pty          for each connection: the command that its first line names, on a PTY, and its bytes as they are
- *   floor hop TARGET   for each connection: one to port TARGET of this machine
+ *   floor pty [HOLD_US]   for each connection: the command that its first line names, on a PTY, and its bytes as they
+ *                         are; with HOLD_US it waits so long after every read, so that the next one finds more
+ *   floor hop TARGET      for each connection: one to port TARGET of this machine
  *
  * Listens on a free port of 127.0.0.1, which it prints first. The line has the words of the command with 0x1f
  * between them. Two loopback hops are a viewer, a hop and a PTY.
@@ -27,6 +28,7 @@ enum { BUFFER = 65536, STACK = 262144, LINE = 4096, WORDS = 32, END = 0x04 };
 struct relay {
     int viewer, source;
     int is_pty;
+    useconds_t hold_us;
     atomic_int running;
 };
 
@@ -58,6 +60,7 @@ static void *copy(void *argument) {
     for (;;) {
         ssize_t n = read(way.from, buffer, sizeof buffer);
         if (n <= 0 || write_all(way.to, buffer, n) < 0) break;
+        if (relay->hold_us && way.from == relay->source) usleep(relay->hold_us);
     }
     shutdown(relay->viewer, SHUT_RDWR);
     if (!relay->is_pty) {
@@ -151,6 +154,7 @@ int main(int argc, char **argv) {
         relay->viewer = viewer;
         relay->source = source;
         relay->is_pty = is_pty;
+        relay->hold_us = is_pty && argc > 2 ? (useconds_t)atoi(argv[2]) : 0;
         atomic_init(&relay->running, 2);
         start_direction(relay, source, viewer);
         start_direction(relay, viewer, source);

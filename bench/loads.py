@@ -13,6 +13,8 @@ Metrics = dict[str, float]
 
 PACED_GAP_US = 250
 PACED_BYTES = 40
+HOLD_US = 4000
+"""How long AgentRelay holds a token stream at most; the floor that holds waits as long."""
 TINY_MEAN_BYTES = 40
 
 

@@ -21,11 +21,11 @@ STYLE = """\
 svg { font: 12px system-ui, sans-serif; }
 .ground { fill: #ffffff; } text { fill: #1f2328; } .scale { stroke: #d8dee4; }
 .agentrelay { fill: #0969da; stroke: #0969da; } .websockets { fill: #bc4c00; stroke: #bc4c00; }
-.floor { fill: #6e7781; stroke: #6e7781; } .floor-1 { fill: #afb8c1; stroke: #afb8c1; }
+.floor { fill: #6e7781; stroke: #6e7781; } .floor-1, .floor-held { fill: #afb8c1; stroke: #afb8c1; }
 @media (prefers-color-scheme: dark) {
 .ground { fill: #0d1117; } text { fill: #e6edf3; } .scale { stroke: #30363d; }
 .agentrelay { fill: #58a6ff; stroke: #58a6ff; } .websockets { fill: #f0883e; stroke: #f0883e; }
-.floor { fill: #8b949e; stroke: #8b949e; } .floor-1 { fill: #57606a; stroke: #57606a; }
+.floor { fill: #8b949e; stroke: #8b949e; } .floor-1, .floor-held { fill: #57606a; stroke: #57606a; }
 }
 .name { font-weight: 600; } .range { stroke-width: 3; stroke-linecap: round; }
 </style>"""

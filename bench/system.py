@@ -1,7 +1,7 @@
 """Whole-system benchmarks: `python -m bench.system` (docs/benchmarks.md).
 
 Real processes on loopback, in interleaved rounds: AgentRelay, the same relay on `websockets`, the floor in C
-(with two hops, as AgentRelay has, and with one), one after the other, again and again, so that what the
+(with two hops, as AgentRelay has, and with one; with holds for a token stream), one after the other, again and again, so that what the
 machine does to one it does to all. Compare within a run; absolute numbers are the machine's.
 """
 
@@ -41,7 +41,7 @@ LOADS: dict[str, Load] = {
     "bulk": Load(loads.bulk, HOPS),
     "bulk-recorded": Load(loads.bulk_recorded, OWN),
     "tiny": Load(loads.tiny, HOPS),
-    "paced": Load(loads.paced, HOPS),
+    "paced": Load(loads.paced, (*HOPS, "floor-held")),
     "echo": Load(loads.echo, HOPS),
     "echo-flood": Load(loads.echo_in_flood, HOPS),
     "echo-rest": Load(loads_whole.echo_with_rest, OWN),
@@ -83,6 +83,7 @@ def run(names: list[str], rounds: int, scale: float) -> Results:
             "websockets": Baseline(processes),
             "floor": Floor(processes),
             "floor-1": Floor(processes, hops=1),
+            "floor-held": Floor(processes, hold_us=loads.HOLD_US),
         }
         bench = Bench(processes, scale)
         for name in names:

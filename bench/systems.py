@@ -183,22 +183,25 @@ class Floor:
 
     Args:
         hops: how many loopback connections are between program and viewer, 1 or 2.
+        hold_us: how long the PTY reader waits after every read.
         source: port of something else than the PTY reader to connect to.
     """
 
     mode = "raw"
     token = ""
 
-    def __init__(self, processes: Processes, *, hops: int = 2, source: int | None = None) -> None:
-        self.name = "floor" if hops == 2 else "floor-1"
+    def __init__(
+        self, processes: Processes, *, hops: int = 2, hold_us: int = 0, source: int | None = None
+    ) -> None:
+        self.name = ("floor" if hops == 2 else "floor-1") + ("-held" if hold_us else "")
         self.pids = {}
         if source is None:
-            pty = processes.start(f"{self.name}-pty", program("floor"), "pty", pipes=True)
+            pty = processes.start(f"{self.name}-pty", program("floor"), "pty", str(hold_us), pipes=True)
             self.pids["runner"] = pty.pid
             source = read_port(pty.stdout)
         self.port = source
         if hops == 2:
-            hop = processes.start("floor-hop", program("floor"), "hop", str(source), pipes=True)
+            hop = processes.start(f"{self.name}-hop", program("floor"), "hop", str(source), pipes=True)
             self.pids["hq"] = hop.pid
             self.port = read_port(hop.stdout)
 

@@ -21,7 +21,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 MICRO = "micro.json"
 WHO = {"with_websockets": "websockets", "with_picows": "picows", "with_json": "json", "os_read": "os.read"}
 CONTENDERS = ("compiled", "python", "websockets", "picows")
-TITLES = {"floor": "floor, 2 hops", "floor-1": "floor, 1 hop"}
+TITLES = {"floor": "floor, 2 hops", "floor-1": "floor, 1 hop", "floor-held": "floor, held"}
 
 Row = Iterable[object]
 
