@@ -1,8 +1,9 @@
 """Whole-system benchmarks: `python -m bench.system` (docs/benchmarks.md).
 
-Real processes on loopback, in interleaved rounds: AgentRelay, the same relay on `websockets`, the floor in C
-(with two hops, as AgentRelay has, and with one; with holds for a token stream), one after the other, again and again, so that what the
-machine does to one it does to all. Compare within a run; absolute numbers are the machine's.
+Real processes on loopback, in interleaved rounds: AgentRelay, the same relay on `websockets`, the floor in
+C (with two hops, as AgentRelay has, with one, and with holds for a token stream), one after the other,
+again and again, so that what the machine does to one it does to all. Compare within a run; absolute numbers
+are the machine's.
 """
 
 import argparse

@@ -165,7 +165,7 @@ class Registry:
             session.signal = row.signal
             state = State(row.state)
             # No link has come yet. A program that was being started either runs or not: its runner will tell.
-            session.state = state if state in (State.ENDED, State.LOST) else State.AWAY
+            session.state = state if state.over else State.AWAY
             session.stop_asked = session.session_id in self._endings
             session.input = InputQueue(counted=False)
             if row.recording and row.epoch:  # without one its program was still being started: see `_claim`
@@ -218,11 +218,15 @@ class Registry:
 
     def live_sessions(self) -> Counter[str]:
         """Count the sessions that are not over, by runner id."""
-        return Counter(session.runner_id for session in self.sessions.values() if not session.over)
+        return Counter(session.runner_id for session in self.sessions.values() if not session.state.over)
 
-    def describe_sessions(self) -> list[SessionInfo]:
-        """Give what the outside may know of all sessions, oldest first."""
-        return [session.describe() for session in self.sessions.values()]
+    def describe_sessions(self) -> Iterator[SessionInfo]:
+        """Give what the outside may know of all sessions, oldest first, each as it is when its turn comes."""
+        return (session.describe() for session in list(self.sessions.values()))
+
+    def online_runners(self) -> int:
+        """Count the runners that have a link."""
+        return sum(runner.link is not None for runner in self.runners.values())
 
     # What people ask for
 
@@ -617,7 +621,7 @@ def _row(session: Session) -> SessionRow:
         command=session.command,
         rows=session.rows,
         cols=session.cols,
-        state=session.state.value,
+        state=session.state.text,
         created_at=session.created_at,
         preset=session.preset,
         cwd=session.cwd,

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from agentrelay.errors import LimitReached, NotInControl, RunnerAway, SessionOver
 from agentrelay.fastpath import FREE, ByteRing
-from agentrelay.hq.info import SessionInfo
+from agentrelay.hq.info import SessionInfo, SessionState
 from agentrelay.hq.input_queue import InputQueue
 from agentrelay.protocol import pace
 from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, StreamId
@@ -32,13 +32,22 @@ INPUT_KEYS = 64
 
 
 class State(Enum):
-    """Where a session is in its life; `TRANSITIONS` says what can follow what."""
+    """Where a session is in its life; `TRANSITIONS` says what can follow what.
+
+    Attributes:
+        text: what the outside calls it.
+        over: whether no output is to be expected any more.
+    """
 
     STARTING = "starting"
     RUNNING = "running"
     AWAY = "away"
     ENDED = "ended"
     LOST = "lost"
+
+    def __init__(self, text: SessionState) -> None:
+        self.text = text
+        self.over = text in ("ended", "lost")
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
@@ -203,7 +212,7 @@ class Session:
     @property
     def over(self) -> bool:
         """Whether no output is to be expected any more."""
-        return self.state in (State.ENDED, State.LOST)
+        return self.state.over
 
     @property
     def base(self) -> int:
@@ -228,7 +237,7 @@ class Session:
             cwd=self.cwd,
             rows=self.rows,
             cols=self.cols,
-            state=self.state.value,
+            state=self.state.text,
             pid=self.pid,
             epoch=self.epoch,
             created_at=self.created_at,
@@ -292,7 +301,7 @@ class Session:
 
     def _go(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:
-            raise AssertionError(f"a session cannot go from {self.state.value} to {state.value}")
+            raise AssertionError(f"a session cannot go from {self.state.text} to {state.text}")
         self.state = state
         self._changed(self)
 

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from agentrelay.errors import ConfigError
 from agentrelay.hq import schema
+from agentrelay.hq.info import SessionState
 from agentrelay.protocol.messages import Preset
 
 LOGIN_LIFE_S = 30 * 24 * 3600
@@ -48,7 +49,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     command: list[str]
     rows: int
     cols: int
-    state: str
+    state: SessionState
     created_at: float
     preset: str | None = None
     cwd: str | None = None

@@ -113,7 +113,7 @@ async def test_what_nobody_knows_is_told(plane: Plane) -> None:
 
 
 async def nothing_is_left(plane: Plane) -> None:
-    assert plane.registry.describe_sessions() == []
+    assert list(plane.registry.describe_sessions()) == []
     await happens(lambda: not plane.registry._background)
     assert await stored(plane) == {}
 
@@ -216,7 +216,7 @@ async def test_a_runner_that_does_not_answer_is_not_waited_for(
     runner.start(asked[0])
     runner.programs[asked[0].session_id].print(b"hello")
     await runner.round_trip()
-    assert plane.registry.describe_sessions() == []
+    assert list(plane.registry.describe_sessions()) == []
 
 
 async def test_a_start_that_nobody_waits_for_any_more_is_taken_back(plane: Plane, runner: FakeRunner) -> None:

@@ -315,7 +315,7 @@ async def test_a_start_that_fails_is_told_as_the_runner_told_it(
         close_code, reason = await viewer.until_closed()
         assert close_code == 1008
         assert message.startswith(reason)
-    assert plane.registry.describe_sessions() == []
+    assert list(plane.registry.describe_sessions()) == []
 
 
 async def test_a_runner_that_is_away_is_told(plane: Plane, runner: FakeRunner) -> None:
@@ -333,7 +333,7 @@ async def test_a_start_that_would_break_the_link_is_refused(plane: Plane, runner
 
         assert (await viewer.hear("error"))["code"] == "too_large"
     assert runner.closed is None
-    assert plane.registry.describe_sessions() == []
+    assert list(plane.registry.describe_sessions()) == []
 
 
 @pytest.mark.parametrize("field", ["command", "env", "cwd", "name"])

@@ -56,7 +56,10 @@ class RegistryPart(Protocol):
         """Give every known runner."""
 
     def describe_sessions(self) -> Iterable[SessionInfo]:
-        """Give every known session, oldest first."""
+        """Give every known session, oldest first; sessions may come and go while it is read."""
+
+    def online_runners(self) -> int:
+        """Count the runners that have a link."""
 
     def runner(self, runner_id: str) -> RunnerPart:
         """Give a runner; raises `UnknownRunner`."""

@@ -37,7 +37,7 @@ async def health(request: Request, hq: HqParts) -> Response:
     del request
     answer = Health(
         version=agentrelay.__version__,
-        runners=sum(runner.online for runner in hq.registry.describe_runners()),
+        runners=hq.registry.online_runners(),
         sessions=len(hq.registry.sessions),
     )
     return Response(msgspec.json.encode(answer), media_type=JSON)

@@ -126,6 +126,9 @@ class FakeRegistry:
     def describe_runners(self) -> list[RunnerInfo]:
         return list(self.known_runners.values())
 
+    def online_runners(self) -> int:
+        return sum(runner.online for runner in self.known_runners.values())
+
     def describe_sessions(self) -> list[SessionInfo]:
         return [session.describe() for session in self.known_sessions.values()]
 
