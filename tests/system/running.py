@@ -64,6 +64,12 @@ def processes_of(directory: Path) -> dict[int, str]:
     return found
 
 
+def resident_bytes(pid: int, kind: str = "VmRSS") -> int:
+    """Give a process's resident memory, or that of a kind, such as `RssAnon`."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition(f"{kind}:")[2].split()[0]) << 10
+
+
 class System:
     """One HQ and its runners. `start_hq` and `start_runner` come back when the outside can use them.
 

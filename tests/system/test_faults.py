@@ -10,25 +10,18 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from tests.system.following import EXIT_CODE, Follower, following
 from tests.system.link_proxy import LinkProxy, link_proxy
-from tests.system.running import System, until
+from tests.system.running import System, resident_bytes, until
 
 SOAK_FAULTS = int(os.environ.get("AGENTRELAY_SOAK_FAULTS", "0"))
 FAULTS = SOAK_FAULTS or 10
 SEED = int(os.environ.get("AGENTRELAY_SOAK_SEED") or random.randrange(10**6))
 BUSY_S = 1.0
 """What a machine that does other things meanwhile may add to a silence."""
-
-
-def rss_bytes(pid: int) -> int:
-    """Give a process's resident memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) << 10
 
 
 class Faults:
@@ -122,7 +115,7 @@ async def test_nothing_is_lost_whatever_breaks(own_system: System) -> None:
     async with linked(own_system) as proxy, following(own_system, SEED) as follower:
         assert own_system.hq is not None
         before = own_system.session(follower.session_id)
-        memory_bytes = [rss_bytes(own_system.hq.pid)]
+        memory_bytes = [resident_bytes(own_system.hq.pid)]
         for number, fault in enumerate(plan(rng)):
             await asyncio.sleep(rng.uniform(0.0, 0.5))  # so that it breaks at any point
             follower.listen()
@@ -133,7 +126,7 @@ async def test_nothing_is_lost_whatever_breaks(own_system: System) -> None:
             silences.setdefault(fault.__name__, []).append(silence_s)
             print(f"{number:4} {fault.__name__:16} silent for {silence_s:5.2f} s, down for {down_s:.2f} s")
             assert silence_s < LONGEST_S[fault] + BUSY_S
-            memory_bytes.append(rss_bytes(own_system.hq.pid))
+            memory_bytes.append(resident_bytes(own_system.hq.pid))
         after = own_system.session(follower.session_id)
         until("link", lambda: own_system.online("r1"))
         await follower.end()

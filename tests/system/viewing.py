@@ -176,9 +176,11 @@ async def started(
 
 
 @asynccontextmanager
-async def attached(system: System, session_id: str, **wish: object) -> AsyncIterator[Viewer]:
+async def attached(
+    system: System, session_id: str, *, options: dict[str, Any] | None = None, **wish: object
+) -> AsyncIterator[Viewer]:
     """Attach to a session; `from_` stands for `from`."""
-    async with opened(system, f"/ws/session/{session_id}") as viewer:
+    async with opened(system, f"/ws/session/{session_id}", **(options or {})) as viewer:
         await viewer.say("attach", **wish)
         await viewer.hears("attached")
         yield viewer
