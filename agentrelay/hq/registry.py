@@ -230,10 +230,15 @@ class Registry:
 
     # What people ask for
 
-    async def start_session(self, runner_id: str, wish: StartSession) -> Session:
+    async def start_session(self, runner_id: str, wish: StartSession, *, for_viewer: bool = False) -> Session:
         """Start a session and wait until its program runs.
 
         It goes on also when whoever asked for it does not wait.
+
+        Args:
+            runner_id: where.
+            wish: what.
+            for_viewer: whether a viewer takes control next, or else is given up with `give_up_starter`.
 
         Raises:
             UnknownRunner: no runner of this id has ever registered.
@@ -263,6 +268,7 @@ class Registry:
             recording=wish.recording,
             created_at=self._clock(),
         )
+        session.awaits_starter = for_viewer
         started = asyncio.get_running_loop().create_future()
         self.sessions[session.session_id] = session
         self._starting[session.session_id] = _Starting(session, link, started)
@@ -296,6 +302,7 @@ class Registry:
         except BaseException:
             if session.state is State.STARTING or session.state is State.LOST:
                 self._abandon(session, link)
+            session.give_up_starter()
             raise
         finally:
             self._starting.pop(session.session_id, None)

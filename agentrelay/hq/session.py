@@ -148,7 +148,8 @@ class Session:
     Args:
         changed: called after every change that `describe` shows, output offsets excepted.
         active: called when there is something to `settle` a little later.
-        unattended: called with the offset of new output that came while nobody controlled the session.
+        unattended: called with the offset of new output that came while nobody controlled the session, nor is
+            about to.
         clock: seconds, monotonic.
     """
 
@@ -192,6 +193,8 @@ class Session:
         self.recorder: Recorder | None = None
         self.followers: list[Follower] = []
         self.controller: Follower | None = None
+        self.awaits_starter = False
+        """Whether the viewer that started it is yet to take control; it is shown all output."""
         self.stop_asked = False
         self.sizes: deque[tuple[int, int, int]] = deque(maxlen=SIZES)
         """Where in the output the size changed in this HQ's life: `(offset, rows, cols)`, oldest first."""
@@ -325,7 +328,7 @@ class Session:
             follower.on_output()
         if self.recorder is not None:
             self.recorder.wake()
-        if self.controller is None:
+        if self.controller is None and not self.awaits_starter:
             self._unattended(self, was_head)
         if self.head - self._told_acked >= pace.GRANT_BYTES or (
             self.head + pace.WINDOW_BYTES - self._told_limit >= pace.GRANT_BYTES
@@ -490,6 +493,13 @@ class Session:
         """Make a viewer the one whose input and size count."""
         if self.controller is not follower:
             self._control(follower)
+
+    def give_up_starter(self) -> None:
+        """Learn that the viewer that started it does not come."""
+        if self.awaits_starter:
+            self.awaits_starter = False
+            if self.controller is None:
+                self._unattended(self, 0)
 
     def _control(self, follower: Follower | None) -> None:
         self.controller = follower

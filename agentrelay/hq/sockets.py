@@ -101,10 +101,12 @@ class Sockets:
             message = decode_from_viewer(text)
             if not isinstance(message, StartSession):
                 raise ProtocolError("bad_message", "the first message on this socket has to be start_session")
-            session = await self._registry.start_session(runner_id, message)
+            session = await self._registry.start_session(runner_id, message, for_viewer=True)
             viewer = Viewer(endpoint, session, self._metrics)
             if endpoint.open:
                 viewer.begin(ref=message.session_id, name=message.viewer)
+            else:
+                session.give_up_starter()
             return viewer
 
         ViewerSocket(endpoint, first)

@@ -104,6 +104,7 @@ class Viewer:
         self.moved_s = self._loop.time()
         session.attach(self)
         session.take_control(self)
+        session.awaits_starter = False
         self._metrics.attaches += 1
         self._say(
             SessionStarted(

@@ -675,6 +675,17 @@ def test_output_that_nobody_controls_is_told_with_its_offset(rig: Rig) -> None:
     assert rig.unattended == [0, 9]
 
 
+def test_output_that_the_starting_viewer_will_be_shown_is_not_told(rig: Rig) -> None:
+    rig.session.awaits_starter = True
+    rig.output(b"asks")
+    assert rig.unattended == []
+
+    rig.session.give_up_starter()
+    rig.output(b"again")
+
+    assert rig.unattended == [0, 4]
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 from agentrelay.hq import rendering, sockets
 from agentrelay.hq.input_queue import WINDOW_BYTES as INPUT_WINDOW_BYTES
 from agentrelay.hq.session import State
+from agentrelay.hq.store import SessionRow
 from agentrelay.protocol.messages import Start
 from tests.hq.plane import (
     ADMIN,
@@ -334,6 +335,46 @@ async def test_a_start_that_would_break_the_link_is_refused(plane: Plane, runner
         assert (await viewer.hear("error"))["code"] == "too_large"
     assert runner.closed is None
     assert list(plane.registry.describe_sessions()) == []
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_what_a_program_asks_before_its_viewer_is_told_is_answered_once(
+    plane: Plane, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    save = plane.store.save_session
+    stored = asyncio.Event()
+
+    async def wait(row: SessionRow) -> None:
+        if row.epoch:
+            await stored.wait()
+        await save(row)
+
+    monkeypatch.setattr(plane.store, "save_session", wait)
+
+    def start(asked: Start) -> None:
+        runner.start(asked)
+        runner.programs[asked.session_id].print(b"\x1b[6n")
+
+    runner.on_start = start
+    await rendering.prepare()
+    async with viewing(plane, "/ws/terminal/box") as viewer:
+        await viewer.say("start_session")
+        await happens(lambda: [session for session in plane.registry.sessions.values() if session.head])
+        await asyncio.gather(*rendering._answering)
+        (program,) = runner.programs.values()
+        if stays:
+            stored.set()
+            await viewer.hear("session_started")
+            await viewer.type(b"\x1b[9;9R")
+            await runner.until(lambda: b"9R" in program.typed)
+            assert program.typed == b"\x1b[9;9R"
+        else:
+            assert program.typed == b""
+            (endpoint,) = plane.paused
+            endpoint.abort()
+            stored.set()
+            await runner.until(lambda: program.typed)
+            assert program.typed == b"\x1b[1;1R"
 
 
 @pytest.mark.parametrize("field", ["command", "env", "cwd", "name"])
