@@ -43,8 +43,14 @@ output takes. Sequences that are made to take longer get an empty screen."""
 FROM_BYTES = 4 << 20
 """How far back a new screen starts: 40 ms of work, and more than a full-screen program's screen takes."""
 
-MODES_FROM_BYTES = 32 << 20
-"""How far back the terminal modes are looked for that are in force where a new screen starts."""
+LAG_BYTES = 36 << 20
+"""A screen that is further behind than this begins anew: to feed it so much takes 0.4 s."""
+
+MODES_S = 0.04
+"""How long the terminal modes are looked for that are in force where a new screen starts."""
+
+_SEQUENCE_BYTES = 72
+"""More than the longest sequence that changes modes."""
 
 KEPT_S = 60.0
 """How long a screen is kept for the next who asks: up to 2 MB each."""
@@ -87,7 +93,7 @@ class _Rendering:
         head = session.head
         worked_s = 0.0
         screen = self._screen
-        if screen is None or screen.lost or head - self.offset > FROM_BYTES + MODES_FROM_BYTES:
+        if screen is None or screen.lost or head - self.offset > LAG_BYTES:
             screen = self._screen = await self._begin(session)
         while self.offset < head:
             stop = await self._next_stop(session, head)
@@ -156,14 +162,7 @@ class _Rendering:
         start = max(session.base, session.head - FROM_BYTES)
         self.offset = start
         if start > session.base:
-            modes: dict[bytes, bytes] = {}
-            offset = max(session.base, start - MODES_FROM_BYTES)
-            while offset < start:
-                offset, data = await session.read_output(offset, min(CHUNK_BYTES, start - offset))
-                if not data:
-                    break
-                modes = await _rendered(partial(_modes_after, modes, data))
-                offset += len(data)
+            modes = await _modes_at(session, start)
             await _rendered(partial(screen.feed, _set_modes(modes.items())))
             # Begin with a whole line: here may be the middle of a sequence or a character.
             offset, data = await session.read_output(start, CHUNK_BYTES)
@@ -206,14 +205,39 @@ async def prepare() -> None:
     await _rendered(_start_renderer)
 
 
-def _modes_after(modes: dict[bytes, bytes], data: bytes) -> dict[bytes, bytes]:
-    """Give the private modes after `data`, each with how it was last changed, in the order of that change."""
-    for found in _MODE.finditer(data):
-        for mode in found[1].split(b";"):
-            if mode and mode != _SYNCHRONIZED_OUTPUT:
-                modes.pop(mode, None)
-                modes[mode] = found[2]
+async def _modes_at(session: Session, start: int) -> dict[bytes, bytes]:
+    """Give the private modes at `start`, each with how it was last changed, in the order of that change.
+
+    Looks back to the first byte there is. When that takes too long, what is in between is left out: programs
+    change their modes when they begin.
+    """
+    modes: dict[bytes, bytes] = {}
+    began_s = time.monotonic()
+    while start > session.base:
+        stop, start = start, max(session.base, start - CHUNK_BYTES)
+        if time.monotonic() - began_s > MODES_S:
+            stop, start = min(stop, session.base + CHUNK_BYTES), session.base
+        earlier: dict[bytes, bytes] = {}
+        offset, stop = start, stop + _SEQUENCE_BYTES
+        while offset < stop:
+            offset, data = await session.read_output(offset, stop - offset)
+            if not data:
+                break
+            await _rendered(partial(_change_modes, earlier, data))
+            offset += len(data)
+        modes = {mode: change for mode, change in earlier.items() if mode not in modes} | modes
     return modes
+
+
+def _change_modes(modes: dict[bytes, bytes], data: bytes) -> None:
+    """Change `modes` as `data` does."""
+    at = -1
+    while (at := data.find(b"?", at + 1)) >= 0:  # many times as fast as the expression by itself
+        if found := _MODE.match(data, at - 2):
+            for mode in found[1].split(b";"):
+                if mode and mode != _SYNCHRONIZED_OUTPUT:
+                    modes.pop(mode, None)
+                    modes[mode] = found[2]
 
 
 def _set_modes(modes: Iterable[tuple[bytes, bytes]]) -> bytes:
