@@ -81,8 +81,12 @@ describe("InputQueue", () => {
     expect(queue.waitingBytes).toBe(0);
   });
 
-  it("sends a paste in pieces of 64 KiB", () => {
-    const frames = openQueue().add(new Uint8Array(150_000), 0);
-    expect(frames.map((frame) => frame.length)).toEqual([65_536, 65_536, 18_928]);
+  it("sends a paste of 1 MiB as one message, and a larger one as several", () => {
+    const lengths = (bytes: number) =>
+      openQueue()
+        .add(new Uint8Array(bytes), 0)
+        .map((frame) => frame.length);
+    expect(lengths(1 << 20)).toEqual([1 << 20]);
+    expect(lengths((1 << 20) + 1)).toEqual([1 << 20, 1]);
   });
 });

@@ -8,8 +8,8 @@
 /** How long input may wait for a connection, in ms. */
 export const INPUT_WAIT_MS = 10_000;
 
-/** A paste goes in pieces, so that no message comes near HQ's limit for one. */
-const MAX_FRAME_BYTES = 65_536;
+/** A paste goes as one message, into which nobody else's input can come, up to what HQ takes in one. */
+const MAX_FRAME_BYTES = 1 << 20;
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
