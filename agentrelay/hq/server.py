@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 import agentrelay
+from agentrelay import open_files
 from agentrelay.errors import ConfigError
 from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive
@@ -55,6 +56,7 @@ def run(config: HqConfig) -> None:
     start_logging("%(asctime)s %(levelname)s %(message)s")
     for library in ("uvicorn", "websockets"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    open_files.allow_many()
     with DataDir.acquire(config.data_dir) as data_dir:
         uvloop.run(_serve(config, data_dir))
 

@@ -389,7 +389,7 @@ class Session:
         if self.ring is not None:
             self.ring.keep = FREE
         for follower in list(self.followers):
-            follower.on_trouble("internal", f"recording stopped: {reason}")
+            follower.on_trouble("recording_stopped", f"recording stopped: {reason}")
             follower.on_output()
         self._changed(self)
         self.regulate()

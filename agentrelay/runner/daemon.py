@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from typing import NamedTuple
 
+from agentrelay import open_files
 from agentrelay.errors import ConfigError
 from agentrelay.protocol.backoff import Backoff
 from agentrelay.protocol.messages import Preset as PresetInfo
@@ -184,6 +185,7 @@ async def run_daemon(config: RunnerConfig, directory: RunnerDirectory, presets: 
         ConfigError: HQ refuses the token at the first try, or its URL is none.
         KeeperError: there is no keeper and none can be started.
     """
+    open_files.allow_many()
     daemon = Daemon(config, directory, presets)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -248,7 +248,12 @@ class Keeper:
             raise SpawnFailed("start_failed", f"no memory for the session: {error.strerror}") from None
         try:
             pid, master = spawn(
-                asked["command"], cwd=asked["cwd"], env=asked["env"], rows=asked["rows"], cols=asked["cols"]
+                asked["command"],
+                cwd=asked["cwd"],
+                env=asked["env"],
+                rows=asked["rows"],
+                cols=asked["cols"],
+                open_files=asked.get("open_files"),
             )
         except BaseException:
             os.close(memory)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import agentrelay
+from agentrelay import open_files
 from agentrelay.errors import KeeperError, StartFailed
 from agentrelay.runner.environment import without_secrets
 from agentrelay.runner.keeper_wire import LOCKED, READY, VERSION, Message, Wire
@@ -138,6 +139,7 @@ class KeeperClient:
             "rows": rows,
             "cols": cols,
             "ring_bytes": ring_bytes,
+            "open_files": open_files.USUAL,
         }
         for _ in range(_SPAWN_TRIES):
             try:

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from ptyprocess import PtyProcess  # type: ignore[import-untyped]
 
 from agentrelay.errors import KeeperError
+from agentrelay.open_files import restore
 
 _IUTF8 = 0o40000
 """Input flag of a terminal: erase whole UTF-8 characters in line mode (Linux; not in the termios module)."""
@@ -49,7 +50,13 @@ class _Child(PtyProcess):  # type: ignore[misc]
 
 
 def spawn(
-    command: Sequence[str], *, cwd: str, env: Mapping[str, str], rows: int, cols: int
+    command: Sequence[str],
+    *,
+    cwd: str,
+    env: Mapping[str, str],
+    rows: int,
+    cols: int,
+    open_files: int | None = None,
 ) -> tuple[int, int]:
     """Start `command` on a new PTY, as the leader of a new process session.
 
@@ -59,6 +66,7 @@ def spawn(
         env: its whole environment.
         rows: 1 to 1000.
         cols: 1 to 1000.
+        open_files: how many it may have open, unless it asks for more; None: as many as this process.
 
     Returns:
         `(pid, fd)`: the command itself, which the caller has to reap, and the PTY master, which the caller
@@ -78,7 +86,10 @@ def spawn(
     caller = os.getpid()
     try:
         child = _Child.spawn(
-            [program, *command[1:]], env=dict(env), dimensions=(rows, cols), preexec_fn=lambda: _prepare(cwd)
+            [program, *command[1:]],
+            env=dict(env),
+            dimensions=(rows, cols),
+            preexec_fn=lambda: _prepare(cwd, open_files),
         )
         fd = os.dup(child.fd)
     except OSError as error:
@@ -156,13 +167,15 @@ def _reason(error: OSError, program: str, cwd: str) -> tuple[str, str]:
     return "start_failed", f"{program} was not started: {os.strerror(error.errno)}"
 
 
-def _prepare(cwd: str) -> None:
+def _prepare(cwd: str, open_files: int | None) -> None:
     """Make the child what a program expects; runs in the child, after its PTY is set up."""
     try:
         os.chdir(cwd)
     except OSError as error:
         # ptyprocess carries an errno back for a plain OSError only: that tells this from a failing exec.
         raise PermissionError(error.strerror) from None
+    if open_files is not None:
+        restore(open_files)
     for number in signal.valid_signals():
         with contextlib.suppress(OSError):  # SIGKILL and SIGSTOP cannot be set
             signal.signal(number, signal.SIG_DFL)

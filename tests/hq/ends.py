@@ -177,7 +177,7 @@ class ViewerEnd:
             assert self.position == self._judge.session.head, "the end came before the last byte"
             self.ended = payload
         elif kind == "error":
-            assert payload["code"] in ("internal", "session_over"), payload
+            assert payload["code"] in ("recording_stopped", "session_over"), payload
 
     def _begin(self, offset: int, replay: dict[str, Any], *, may_be_log: bool) -> None:
         if replay["kind"] == "snapshot":

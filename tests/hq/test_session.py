@@ -423,7 +423,7 @@ def test_a_disk_that_fails_does_not_stop_the_session(rig: Rig) -> None:
 
     rig.recorder.fail()
 
-    assert follower.heard("trouble") == [("internal", "recording stopped: the disk is full")]
+    assert follower.heard("trouble") == [("recording_stopped", "recording stopped: the disk is full")]
     assert not rig.session.describe().recording
     assert rig.link.acks[-1] == (4 * MIB, 5 * MIB)
     for _ in range(6):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 
 from tests.system.running import ADMIN_TOKEN, RUNNER_TOKEN, System, until
 from tests.system.test_bytes import ECHO
@@ -87,3 +88,20 @@ async def test_input_that_is_not_read_disturbs_nobody_and_all_arrives(system: Sy
         system.signal(viewer.session_id, "USR1")
         assert await viewer.ends() == (0, None)
     assert viewer.output == b"ready" + sha(pasted).encode()
+
+
+async def test_a_program_may_open_the_usual_number_of_files(own_system: System) -> None:
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (500, most))
+    try:
+        own_system.start_hq()
+        own_system.start_runner()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+
+    assert own_system.hq is not None
+    for process in (own_system.hq, own_system.runners["r1"]):
+        assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE)[0] > 500
+    async with started(own_system, ["/bin/sh", "-c", "ulimit -n"]) as viewer:
+        assert await viewer.ends() == (0, None)
+    assert viewer.output == b"500\r\n"
