@@ -46,7 +46,7 @@ FROM_BYTES = 4 << 20
 LAG_BYTES = 36 << 20
 """A screen that is further behind than this begins anew: to feed it so much takes 0.4 s."""
 
-MODES_S = 0.04
+MODES_S = 0.03
 """How long the terminal modes are looked for that are in force where a new screen starts."""
 
 _SEQUENCE_BYTES = 72

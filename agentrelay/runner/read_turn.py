@@ -51,10 +51,11 @@ class ReadTurn:
     def bytes_at(self, session: object, now_us: int) -> int:
         """Give the most that is read of `session` in the turn that it has now."""
         if session in self._round:
-            share_bytes = ROUND_BYTES // len(self._round) // PIECE_BYTES * PIECE_BYTES
-            self._share_bytes = min(max(share_bytes, PIECE_BYTES), LONG_BYTES)
+            self._share_bytes = _share(len(self._round))
             self._round.clear()
         self._round.add(session)
+        if len(self._round) * self._share_bytes > ROUND_BYTES:  # more have come than in the round before
+            self._share_bytes = _share(len(self._round))
         return min(SHORT_BYTES, self._share_bytes) if self._is_short(session, now_us) else self._share_bytes
 
     def break_after(self, session: object, now_us: int, n_bytes: int) -> int:
@@ -63,3 +64,8 @@ class ReadTurn:
 
     def _is_short(self, session: object, now_us: int) -> bool:
         return now_us < (self._others_until_us if session is self._typist else self._until_us)
+
+
+def _share(n_sessions: int) -> int:
+    share_bytes = ROUND_BYTES // n_sessions // PIECE_BYTES * PIECE_BYTES
+    return min(max(share_bytes, PIECE_BYTES), LONG_BYTES)
