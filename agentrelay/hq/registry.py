@@ -18,6 +18,7 @@ from agentrelay.errors import (
     LimitReached,
     LogError,
     NotRecorded,
+    ProtocolError,
     RunnerAway,
     StartFailed,
     UnknownRunner,
@@ -50,6 +51,9 @@ log = logging.getLogger("agentrelay.hq")
 
 MAX_START_BYTES = MAX_TEXT_BYTES - 1024
 """Largest start: on its way to the runner it grows by a few fields and is still one control message."""
+
+MAX_RUNNERS = 1_000
+"""Most runners that are known at a time, as whoever has the runner token may call itself anything."""
 
 MAX_RUNNER_SESSIONS = 1_000
 """Most sessions of one runner that are not over, whether HQ starts them or the runner brings them."""
@@ -366,8 +370,14 @@ class Registry:
     # What runners tell
 
     def link_up(self, link: RunnerLink, register: Register) -> list[tuple[Session, int, int, int]]:
-        """Take a registered link; gives each session that goes on with the runner's base, head and input."""
+        """Take a registered link; gives each session that goes on with the runner's base, head and input.
+
+        Raises:
+            ProtocolError: there are as many runners as may be.
+        """
         runner_id = link.runner_id
+        if runner_id not in self.runners and len(self.runners) >= MAX_RUNNERS:
+            self._forget_runner()
         row = RunnerRow(
             runner_id=runner_id,
             hostname=register.hostname,
@@ -410,6 +420,19 @@ class Registry:
         self._events.publish("runner", runner.describe())
         log.info("runner %s is connected with %d sessions", runner_id, len(going_on))
         return going_on
+
+    def _forget_runner(self) -> None:
+        """Make room for another runner: forget the one without sessions that has been away longest."""
+        owners = {session.runner_id for session in self.sessions.values()}
+        away = [runner for name, runner in self.runners.items() if runner.link is None and name not in owners]
+        if not away:
+            log.warning("a new runner is refused: HQ has %d, and none that it could forget", MAX_RUNNERS)
+            raise ProtocolError("limit_reached", f"this HQ has {MAX_RUNNERS} runners, which is all it takes")
+        row = min(away, key=lambda runner: runner.row.last_seen_at or 0.0).row
+        del self.runners[RunnerId(row.runner_id)]
+        self._run(self._store.delete_runner(row.runner_id))
+        self._events.publish("runner_removed", {"runner_id": row.runner_id})
+        log.info("runner %s is forgotten, to make room for a new one", row.runner_id)
 
     def _room_for(self, runner_id: RunnerId) -> int:
         """Give how many sessions that HQ does not know a runner may still bring; lost ones count too."""

@@ -58,13 +58,16 @@ KEPT_S = 60.0
 ASK_BYTES = 16 << 10
 """How much of new output is searched for queries. A program that waits for an answer has stopped writing."""
 
+QUERY_BYTES = 256
+"""More than any query has, of which the beginning may have come with earlier output."""
+
 _MODE = re.compile(rb"\x1b\[\?([0-9;]{1,64})([hl])")
 _SYNCHRONIZED_OUTPUT = b"2026"
 _QUERY = re.compile(
     rb"\x1b\[[?>=]?[0-9;]*(?:\$p|[cnu])"  # device attributes, status and cursor position, modes, keyboard
     rb"|\x1b\[>[0-9;]*q"  # name and version
-    rb"|\x1b\][0-9;]+\?"  # colours
-    rb"|\x1bP[$+]q"  # settings, capabilities
+    rb"|\x1b\][0-9;]+\?[0-9;?]*[\x07\x1b]"  # colours; ESC is what ends it, and not the backslash behind
+    rb"|\x1bP[$+]q[^\x1b]*\x1b"  # settings, capabilities
 )
 
 
@@ -316,8 +319,9 @@ def answer_queries(session: Session, start: int) -> None:
     """Look at output from `start` on that came while nobody controlled, and answer what the program asks."""
     if session.ring is None:
         return
-    with session.ring.view(max(start, session.head - ASK_BYTES), session.head) as new:
-        if _QUERY.search(new) is None:
+    begin = max(start - QUERY_BYTES, session.head - ASK_BYTES, session.ring.base)
+    with session.ring.view(begin, session.head) as output:
+        if not any(begin + query.end() > start for query in _QUERY.finditer(output)):
             return
     rendering = _rendering(session)
     if rendering.questions and rendering.questions[-1][1] == start:

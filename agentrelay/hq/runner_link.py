@@ -14,7 +14,7 @@ from agentrelay.errors import ProtocolError
 from agentrelay.fastpath import MuxReceiver
 from agentrelay.hq.input_queue import InputQueue
 from agentrelay.hq.metrics import Metrics
-from agentrelay.hq.session import Session
+from agentrelay.hq.session import Session, State
 from agentrelay.protocol import mux, resume
 from agentrelay.protocol.ids import RunnerId, SessionId, StreamId, is_runner_id
 from agentrelay.protocol.messages import (
@@ -43,12 +43,19 @@ log = logging.getLogger("agentrelay.hq")
 
 REGISTER_S = 10.0
 
+MAX_COMPLAINTS = 100
+"""How much of what goes wrong on one link is logged."""
+
 
 class LinkOwner(Protocol):
     """Who knows the runners and sessions; the registry."""
 
     def link_up(self, link: "RunnerLink", register: Register) -> list[tuple[Session, int, int, int]]:
-        """Take a registered link; gives each session that goes on with the runner's base, head and input."""
+        """Take a registered link; gives each session that goes on with the runner's base, head and input.
+
+        Raises:
+            ProtocolError: it is refused.
+        """
 
     def link_down(self, link: "RunnerLink") -> None:
         """The link is gone."""
@@ -84,6 +91,7 @@ class RunnerLink:
         self._next_stream = 1
         self._registered = False
         self._fenced = False
+        self._complaints = 0
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(REGISTER_S, self._not_registered)
         endpoint.handler = self
@@ -158,7 +166,7 @@ class RunnerLink:
             case Exited(stream=stream):
                 self._exited(StreamId(stream), message)
             case Error(code=code, message=text_for_people):
-                log.warning("runner %s: %s (%s)", self.runner_id, text_for_people, code)
+                self._complain(f"{text_for_people} ({code})")
 
     def on_text_too_big(self, n_bytes: int) -> None:
         """Say why the connection is closed."""
@@ -182,7 +190,7 @@ class RunnerLink:
             self._mux.close(stream)
         for session in streams.values():
             session.on_link_lost(self)
-        if self._registered and not self._fenced:
+        if self.runner_id and not self._fenced:
             self._owner.link_down(self)
         self._fenced = True
 
@@ -205,10 +213,10 @@ class RunnerLink:
         if message.protocol != 1:
             raise ProtocolError("bad_message", f"this HQ speaks protocol 1, the runner {message.protocol}")
         self._patience.cancel()
-        self._registered = True
-        self._metrics.links += 1
         self.runner_id = RunnerId(message.runner_id)
         going_on = self._owner.link_up(self, message)
+        self._registered = True
+        self._metrics.links += 1
         resumed = [self._resume(session, base, head, applied) for session, base, head, applied in going_on]
         self._say(Registered(runner_id=self.runner_id, hq_version=agentrelay.__version__, sessions=resumed))
         for each, (session, *_) in zip(resumed, going_on, strict=True):
@@ -236,6 +244,8 @@ class RunnerLink:
         session = self._streams.get(stream)
         if session is None:
             return
+        if session.state is State.STARTING:
+            raise ProtocolError("bad_message", "a gap in the output of a program that has not started")
         if start != session.head or stop < start:
             raise ProtocolError(
                 "bad_message", f"a gap from {start} to {stop} in a stream that is at {session.head}"
@@ -255,11 +265,19 @@ class RunnerLink:
         if session is None:
             return
         if message.offset != session.head:
-            log.error("session %s ended at %d, HQ has %d", session.session_id, message.offset, session.head)
+            self._complain(f"session {session.session_id} ended at {message.offset}, HQ has {session.head}")
         if message.offset > session.head:
             self._lost(session, session.head, message.offset)
         self.close_stream(stream)
         self._owner.program_exited(session, message)
+
+    def _complain(self, what: str) -> None:
+        """Log what is wrong with a runner, as far as anybody will read it."""
+        self._complaints += 1
+        if self._complaints <= MAX_COMPLAINTS:
+            log.warning("runner %s: %s", self.runner_id, what)
+        if self._complaints == MAX_COMPLAINTS:
+            log.warning("runner %s: no more of this is logged until it connects again", self.runner_id)
 
     # Streams
 

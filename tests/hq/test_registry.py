@@ -325,6 +325,40 @@ async def test_sessions_that_are_lost_count_among_those_a_runner_brings(
     assert len(plane.registry.sessions) == 8
 
 
+async def test_for_a_runner_too_many_the_one_that_has_been_away_longest_is_forgotten(
+    plane: Plane, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "MAX_RUNNERS", 3)
+    for name in ("first", "second"):
+        runner = FakeRunner(plane, name)
+        await runner.connect()
+        await runner.disconnect()
+    third = FakeRunner(plane, "third")
+    await third.connect()
+    assert set(plane.registry.runners) == {"box", "second", "third"}
+
+    fourth = FakeRunner(plane, "fourth")
+    await fourth.connect()
+    assert set(plane.registry.runners) == {"box", "third", "fourth"}
+    await plane.registry.close()
+    assert {row.runner_id for row in await plane.store.load_runners()} == {"box", "third", "fourth"}
+
+
+async def test_a_runner_too_many_is_refused_where_none_can_be_forgotten(
+    plane: Plane, runner: FakeRunner, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "MAX_RUNNERS", 1)
+    await runner.disconnect()  # but it has a session
+    other = FakeRunner(plane, "other")
+    await other.dial()
+    other.register()
+    assert (await other.hear(Error)).code == "limit_reached"
+    assert (await other.until_closed())[0] == 1008
+
+    await runner.connect()
+    assert set(plane.registry.runners) == {"box"}
+
+
 async def test_a_runner_has_only_so_many_sessions(
     plane: Plane, runner: FakeRunner, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,3 +121,50 @@ async def test_what_was_asked_while_a_viewer_controlled_is_not_answered_later() 
     await asyncio.gather(*rendering._answering)
 
     assert b"".join(rig.link.input) == b"\x1b[1;1R\x1b[1;3R"
+
+
+QUERIES = {
+    "cursor": (b"\x1b[6n", b"\x1b[1;2R"),
+    "status": (b"\x1b[5n", b"\x1b[0n"),
+    "attributes": (b"\x1b[c", None),
+    "mode": (b"\x1b[?2004$p", b"\x1b[?2004;2$y"),
+    "name": (b"\x1b[>0q", None),
+    "colour, BEL": (b"\x1b]11;?\x07", None),
+    "colour, ST": (b"\x1b]10;?\x1b\\", None),
+    "setting": (b"\x1bP$qm\x1b\\", None),
+}
+
+
+async def answer_to(*deliveries: bytes) -> bytes:
+    """Give what HQ answers to output that comes in these pieces while nobody controls."""
+    rig = Rig()
+    for piece in deliveries:
+        start = rig.session.head
+        rig.output(piece)
+        rendering.answer_queries(rig.session, start)
+        if rendering._answering:
+            await asyncio.gather(*rendering._answering)
+    return b"".join(rig.link.input)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_a_query_in_two_pieces_is_answered_once(query: str) -> None:
+    asked, answer = QUERIES[query]
+    output = b"a" + asked + b"b"
+    whole = await answer_to(output)
+    assert whole
+    assert answer in (None, whole)
+    for cut in range(1, len(output)):
+        assert await answer_to(output[:cut], output[cut:]) == whole, cut
+    assert await answer_to(*(output[at : at + 1] for at in range(len(output)))) == whole
+
+
+async def test_a_query_that_a_viewer_has_seen_whole_is_not_answered_with_what_comes_next() -> None:
+    rig = Rig()
+    rig.output(b"\x1b[6n")  # a viewer controls
+    start = rig.session.head
+    rig.output(b"and more")
+    rendering.answer_queries(rig.session, start)
+    await asyncio.gather(*rendering._answering)
+
+    assert rig.link.input == []

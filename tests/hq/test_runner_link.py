@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from agentrelay.errors import RunnerAway
 from agentrelay.hq import runner_link
 from agentrelay.hq.input_queue import InputQueue
-from agentrelay.hq.runner_link import RunnerLink
+from agentrelay.hq.runner_link import MAX_COMPLAINTS, RunnerLink
 from agentrelay.hq.session import State
 from agentrelay.protocol import mux
 from agentrelay.protocol.ids import StreamId
@@ -214,6 +215,27 @@ async def test_what_breaks_the_protocol_breaks_this_link_and_nothing_else(
     await runner.connect()
     program.print(b"back again")
     await has(plane, program)
+
+
+async def test_output_cannot_be_lost_before_its_program_has_started(plane: Plane, runner: FakeRunner) -> None:
+    runner.on_start = lambda asked: runner.say(LinkGap(stream=asked.stream, from_=0, to=1 << 40))
+    with pytest.raises(RunnerAway):
+        await runner.start_program()
+
+    assert (await runner.hear(Error)).code == "bad_message"
+    assert (await runner.until_closed())[0] == 1008
+    assert list(plane.registry.describe_sessions()) == []
+
+
+async def test_a_runner_that_complains_without_end_does_not_fill_the_log(
+    plane: Plane, runner: FakeRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2 * MAX_COMPLAINTS):
+        runner.say(Error(code="internal", message=f"complaint {number}"))
+    await runner.round_trip()
+
+    assert caplog.text.count("complaint ") == MAX_COMPLAINTS
+    assert caplog.text.count("no more of this is logged") == 1
 
 
 async def test_late_frames_of_streams_that_are_not_open_are_ignored(

@@ -123,11 +123,12 @@ class FakeLoop:
 @contextlib.contextmanager
 def running(loop: FakeLoop) -> Iterator[None]:
     """Make `loop` the one that is running."""
+    before = asyncio._get_running_loop()
     asyncio._set_running_loop(cast(Any, loop))
     try:
         yield
     finally:
-        asyncio._set_running_loop(None)
+        asyncio._set_running_loop(before)
 
 
 class FakeTransport(asyncio.Transport):
