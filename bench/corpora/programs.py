@@ -97,7 +97,44 @@ def agent() -> Iterator[str]:
     yield f"{CSI}?25h{CSI}?2004l"
 
 
+def fullscreen() -> Iterator[str]:
+    """A coding agent that has the whole screen: a header, a transcript that scrolls in a region, a prompt."""
+    pick = random.Random(2)
+    words = ["reads", "every", "record", "漢字", "naïve", "größer", "→", "👩‍💻", "🚀", "`offset`", "done."]
+    spinner = "⣾⣽⣻⢿⡿⣟⣯⣷"
+    top, bottom = 3, 18
+    yield f"{ESC}7{CSI}?1049h{CSI}22;0t{CSI}?1h{ESC}={CSI}?2004h{CSI}?1004h{CSI}?1000h{CSI}?1002h{CSI}?1006h"
+    yield f"{CSI}?25l{CSI}H{CSI}2J{ESC}]0;agent: starting{ESC}\\"
+    for n in range(160):
+        yield f"{CSI}?2026h{CSI}1;1H{CSI}48;2;30;30;46m{CSI}38;2;{60 + n % 190};180;250m"
+        yield f"{CSI}1m agent {CSI}22m{CSI}39m{spinner[n % 8]} step {n}{CSI}K{CSI}49m"
+        yield f"{CSI}2;1H{CSI}2m{'─' * 80}{CSI}22m"
+        if n % 4 == 0:
+            line = " ".join(pick.choices(words, k=pick.randrange(3, 9)))
+            red, green, blue = (pick.randrange(256) for _ in range(3))
+            yield f"{CSI}{top};{bottom}r{CSI}{bottom};1H\n{CSI}38;2;{red};{green};{blue}m┃{CSI}39m "
+            yield f"{CSI}{pick.choice((1, 3, 4, 9))}m{line}{CSI}m{CSI}K{CSI}r"
+        elif n % 4 == 1:
+            yield f"{CSI}{bottom};1H{CSI}2K  {CSI}32m+ added line {n}{CSI}39m{CSI}K"
+        if n % 16 == 9:
+            yield f"{CSI}{top};{bottom}r{CSI}{top};1H{ESC}M{CSI}2m(older){CSI}22m{CSI}K{CSI}r"
+        if n % 25 == 24:
+            yield f"{ESC}]0;agent: step {n} 漢{ESC}\\{CSI}?7l{CSI}{bottom};70Htoo long for this line{CSI}?7h"
+        yield f"{CSI}20;1H╭{'─' * 78}╮{CSI}21;1H│ > {'typed text'[: n % 11]:75}│{CSI}22;1H╰{'─' * 78}╯"
+        yield f"{CSI}24;1H{CSI}7m {n * 37 % 100:3}% {CSI}27m{CSI}90m esc to interrupt{CSI}39m{CSI}K"
+        yield f"{CSI}21;{5 + n % 11}H{CSI}{2 + n % 2 * 4} q{CSI}?25h{CSI}?2026l"
+    yield f"{CSI}?1006l{CSI}?1002l{CSI}?1000l{CSI}?1004l{CSI}?2004l{ESC}>{CSI}?1l{CSI}23;0t{CSI}?1049l{ESC}8"
+    yield f"{CSI}0 q{CSI}?25hsession 42 is saved\r\n"
+
+
 if __name__ == "__main__":
-    programs = {"unicode": unicode, "colors": colors, "regions": regions, "margins": margins, "agent": agent}
+    programs = {
+        "unicode": unicode,
+        "colors": colors,
+        "regions": regions,
+        "margins": margins,
+        "agent": agent,
+        "fullscreen": fullscreen,
+    }
     for piece in programs[sys.argv[1]]():
         sys.stdout.write(piece)

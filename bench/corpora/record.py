@@ -74,6 +74,7 @@ SCRIPTS: dict[str, tuple[list[str], list[str]]] = {
     "regions": ([sys.executable, str(HERE / "programs.py"), "regions"], []),
     "margins": ([sys.executable, str(HERE / "programs.py"), "margins"], []),
     "agent": ([sys.executable, str(HERE / "programs.py"), "agent"], []),
+    "fullscreen": ([sys.executable, str(HERE / "programs.py"), "fullscreen"], []),
 }  # fmt: skip
 
 
