@@ -1,16 +1,13 @@
 """Registry: every runner and session HQ knows, and what happens to them as links come and go."""
 
 import asyncio
-import contextlib
 import logging
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -26,13 +23,14 @@ from agentrelay.errors import (
 )
 from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive, LogRecorder
+from agentrelay.hq.changes import Changes, row_of
 from agentrelay.hq.events import EventHub
 from agentrelay.hq.info import RunnerInfo, SessionInfo
 from agentrelay.hq.input_queue import InputQueue
 from agentrelay.hq.log.export import asciicast
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import Session, State
-from agentrelay.hq.store import RunnerRow, SessionRow, Store
+from agentrelay.hq.store import RunnerRow, Store
 from agentrelay.protocol import pace
 from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, new_session_id
 from agentrelay.protocol.messages import (
@@ -64,12 +62,6 @@ maps, of which Linux gives a process 65,530."""
 
 START_S = 20.0
 """How long a runner may take to start a program."""
-
-CLOSE_S = 5.0
-"""How long HQ waits for what is still to be stored or deleted when it stops."""
-
-CHANGES_A_TURN = 16
-"""How many sessions' changes are told and saved before everything else has a turn: 2 ms."""
 
 SETTLE_S = 0.1
 """How often active sessions are looked after: small acks, stalled viewers, idle memory."""
@@ -134,14 +126,12 @@ class Registry:
         self._archive = archive
         self._clock = clock
         self._starting: dict[SessionId, _Starting] = {}
-        self._saved: WeakKeyDictionary[Session, SessionRow] = WeakKeyDictionary()
-        self._changed: dict[Session, None] = {}  # what has not been told of yet, oldest change first
+        self._changes = Changes(store, events, lambda session: session.session_id in self.sessions)
         self._active: dict[Session, None] = {}
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
         # Deleted, and perhaps still held by their runners, which are to end them when they come back.
         self._endings: dict[SessionId, RunnerId] = {}
         self._settling: asyncio.TimerHandle | None = None
-        self._background: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
         """Know every runner and session again after a restart."""
@@ -184,12 +174,7 @@ class Registry:
         """Stop looking after sessions and finish what was begun; not for ever, as the disk may not answer."""
         if self._settling is not None:
             self._settling.cancel()
-        while self._changed:
-            self._tell_changes()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                while self._background:
-                    await asyncio.wait(self._background)
+        await self._changes.close()
 
     # Looking things up
 
@@ -277,7 +262,7 @@ class Registry:
         self.sessions[session.session_id] = session
         self._starting[session.session_id] = _Starting(session, link, started)
         try:
-            await self._store.save_session(_row(session))
+            await self._store.save_session(row_of(session))
             if runner.link is not link:
                 raise _away(runner_id)
             stream = link.open_stream(session, limit=pace.WINDOW_BYTES)
@@ -297,7 +282,7 @@ class Registry:
             async with asyncio.timeout(START_S):
                 await asyncio.shield(started)
             # Its epoch has been told once it is told at all, so it has to outlive HQ from here on.
-            await self._store.save_session(_row(session))
+            await self._store.save_session(row_of(session))
         except TimeoutError:
             self._abandon(session, link)
             raise StartFailed(
@@ -324,7 +309,7 @@ class Registry:
         session = self.session(session_id)
         gone = session.state is State.AWAY and session.stop_asked
         self._endings[session.session_id] = session.runner_id
-        self._run(self._store.save_ending(session.session_id, session.runner_id))
+        self._changes.run(self._store.save_ending(session.session_id, session.runner_id))
         if not session.over and not gone:
             session.stop()
             return "stopping"
@@ -332,7 +317,7 @@ class Registry:
             session.give_up("the session has been removed while its runner is away")
         self._remove(session)
         if isinstance(session.recorder, LogRecorder):
-            self._run(self._archive.delete(session.recorder))
+            self._changes.run(self._archive.delete(session.recorder))
         return "deleted"
 
     def export_session(self, session_id: str, version: Literal[2, 3]) -> Iterator[bytes]:
@@ -355,7 +340,7 @@ class Registry:
         for follower in list(session.followers):
             follower.on_trouble("session_over", "the session has been removed")
             session.detach(follower)
-        self._run(self._store.delete_session(session.session_id))
+        self._changes.run(self._store.delete_session(session.session_id))
         self._events.publish("session_removed", {"session_id": session.session_id})
 
     def _abandon(self, session: Session, link: RunnerLink) -> None:
@@ -395,7 +380,7 @@ class Registry:
             self._fail_starts(runner.link)
         runner.link = link
         runner.connected_at = self._clock()
-        self._run(self._store.save_runner(row))
+        self._changes.run(self._store.save_runner(row))
         going_on = []
         room = self._room_for(runner_id)
         refused = 0
@@ -430,7 +415,7 @@ class Registry:
             raise ProtocolError("limit_reached", f"this HQ has {MAX_RUNNERS} runners, which is all it takes")
         row = min(away, key=lambda runner: runner.row.last_seen_at or 0.0).row
         del self.runners[RunnerId(row.runner_id)]
-        self._run(self._store.delete_runner(row.runner_id))
+        self._changes.run(self._store.delete_runner(row.runner_id))
         self._events.publish("runner_removed", {"runner_id": row.runner_id})
         log.info("runner %s is forgotten, to make room for a new one", row.runner_id)
 
@@ -446,7 +431,7 @@ class Registry:
         for session_id, owner in list(self._endings.items()):
             if owner == runner_id and session_id not in held and session_id not in self.sessions:
                 del self._endings[session_id]
-                self._run(self._store.delete_ending(session_id))
+                self._changes.run(self._store.delete_ending(session_id))
 
     def _claim(self, runner_id: RunnerId, held: Held) -> Session | None:
         """Give the session that a runner holds; None for one that is to be forgotten."""
@@ -467,7 +452,7 @@ class Registry:
             session.epoch = Epoch(held.epoch)
             if session.recording:
                 self._open_log(session)
-                self._session_changed(session)
+                self._changes.note(session)
         if session.state is State.ENDED:
             return None
         session.pid = held.pid
@@ -492,7 +477,7 @@ class Registry:
         session.state = State.AWAY
         self._open_log(session)
         self.sessions[session.session_id] = session
-        self._run(self._store.save_session(_row(session)))
+        self._changes.run(self._store.save_session(row_of(session)))
         return None if session.state is State.ENDED else session
 
     def _open_log(self, session: Session) -> None:
@@ -511,7 +496,7 @@ class Registry:
         runner.link = None
         self._fail_starts(link)
         runner.row = msgspec.structs.replace(runner.row, last_seen_at=self._clock())
-        self._run(self._store.save_runner(runner.row))
+        self._changes.run(self._store.save_runner(runner.row))
         self._events.publish("runner", runner.describe())
 
     def program_started(self, link: RunnerLink, message: Started) -> None:
@@ -546,10 +531,10 @@ class Registry:
     def program_exited(self, session: Session, message: Exited) -> None:
         """End a session; the runner may forget it once store and log have all of it."""
         session.on_exited(exit_code=message.exit_code, signal=message.signal)
-        self._run(self._keep_end(session))
+        self._changes.run(self._keep_end(session))
 
     async def _keep_end(self, session: Session) -> None:
-        await self._store.save_session(_row(session))
+        await self._store.save_session(row_of(session))
         if session.session_id in self.sessions:
             self._unforgotten.add(session)
             self._session_active(session)
@@ -576,33 +561,11 @@ class Registry:
 
     def _make_session(self, **facts: Any) -> Session:
         return Session(
-            changed=self._session_changed,
+            changed=self._changes.note,
             active=self._session_active,
             unattended=rendering.answer_queries,
             **facts,
         )
-
-    def _session_changed(self, session: Session) -> None:
-        """Have a change told and saved soon: a link that comes or goes changes all sessions of its runner."""
-        if not self._changed:
-            asyncio.get_running_loop().call_soon(self._tell_changes)
-        self._changed[session] = None
-
-    def _tell_changes(self) -> None:
-        for session in list(islice(self._changed, CHANGES_A_TURN)):
-            del self._changed[session]
-            if session.session_id in self.sessions and session.state is not State.STARTING:
-                self._tell_change(session)
-        if self._changed:
-            asyncio.get_running_loop().call_soon(self._tell_changes)
-
-    def _tell_change(self, session: Session) -> None:
-        self._events.publish("session", session.describe())
-        row = _row(session)
-        if self._saved.get(session) != row:
-            # Viewers come and go without a trace on disk.
-            self._saved[session] = row
-            self._run(self._store.save_session(row))
 
     def _session_active(self, session: Session) -> None:
         self._active[session] = None
@@ -619,17 +582,6 @@ class Registry:
         if self._active:
             self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something that nobody waits for; a failure is logged."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the store failed: %s", error)
-
 
 def _away(runner_id: str) -> RunnerAway:
     return RunnerAway(f"runner {runner_id} is not connected")
@@ -641,24 +593,3 @@ def _name(wish: StartSession) -> str:
     if wish.command:
         return PurePath(wish.command[0]).name or shlex.join(wish.command)[:200]
     return "shell"
-
-
-def _row(session: Session) -> SessionRow:
-    return SessionRow(
-        session_id=session.session_id,
-        runner_id=session.runner_id,
-        name=session.name,
-        command=session.command,
-        rows=session.rows,
-        cols=session.cols,
-        state=session.state.text,
-        created_at=session.created_at,
-        preset=session.preset,
-        cwd=session.cwd,
-        epoch=session.epoch,
-        pid=session.pid,
-        ended_at=session.ended_at,
-        exit_code=session.exit_code,
-        signal=session.signal,
-        recording=session.recording,
-    )

@@ -12,6 +12,7 @@ import pytest
 
 from agentrelay.errors import LimitReached, RunnerAway, StartFailed, UnknownRunner, UnknownSession
 from agentrelay.hq import registry as registry_module
+from agentrelay.hq.changes import CHANGES_A_TURN
 from agentrelay.hq.session import State
 from agentrelay.hq.store import SessionRow, Store
 from agentrelay.protocol.messages import Error, Forget, Start, StartSession, Stop
@@ -114,7 +115,7 @@ async def test_what_nobody_knows_is_told(plane: Plane) -> None:
 
 async def nothing_is_left(plane: Plane) -> None:
     assert list(plane.registry.describe_sessions()) == []
-    await happens(lambda: not plane.registry._background)
+    await happens(lambda: plane.registry._changes.settled)
     assert await stored(plane) == {}
 
 
@@ -452,7 +453,7 @@ async def test_an_hq_that_is_killed_right_after_forget_knows_the_end(
     plane: Plane, runner: FakeRunner, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = await runner.start_program()
-    await happens(lambda: not plane.registry._background)
+    await happens(lambda: plane.registry._changes.settled)
     write_rows = Store._write_rows
     release = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -537,7 +538,7 @@ async def test_deleting_what_has_just_ended_leaves_no_files_behind_a_slow_disk(
     await runner.until(lambda: other.acked == 1)
 
     await happens(lambda: not (data / "sessions" / program.session_id).exists())
-    await happens(lambda: not plane.registry._background)
+    await happens(lambda: plane.registry._changes.settled)
     assert [path.name for path in (data / "sessions").iterdir()] == [other.session_id]
 
 
@@ -614,12 +615,12 @@ async def test_a_runner_that_has_let_go_of_what_was_deleted_is_asked_no_more(
     plane.registry.delete_session(program.session_id)
     await runner.connect()
     await runner.disconnect()
-    await happens(lambda: not plane.registry._background)
+    await happens(lambda: plane.registry._changes.settled)
     assert await plane.store.load_endings() == {program.session_id: "box"}
 
     runner.programs = {}
     await runner.connect()
-    await happens(lambda: not plane.registry._background)
+    await happens(lambda: plane.registry._changes.settled)
     assert await plane.store.load_endings() == {}
 
 
@@ -852,7 +853,7 @@ async def test_memory_of_a_quiet_session_is_given_back(
 async def test_a_link_that_is_lost_with_many_sessions_leaves_everybody_else_a_turn(
     plane: Plane, runner: FakeRunner
 ) -> None:
-    n_sessions = 3 * registry_module.CHANGES_A_TURN
+    n_sessions = 3 * CHANGES_A_TURN
     for _ in range(n_sessions):
         await runner.start_program()
     published = [plane.events._published]
@@ -864,5 +865,5 @@ async def test_a_link_that_is_lost_with_many_sessions_leaves_everybody_else_a_tu
 
     await going
     steps = [after - before for before, after in itertools.pairwise(published)]
-    assert max(steps) <= registry_module.CHANGES_A_TURN + 1
+    assert max(steps) <= CHANGES_A_TURN + 1
     assert {session.state for session in plane.registry.sessions.values()} == {State.AWAY}
