@@ -183,13 +183,15 @@ bench-docs: build $(VENV)/.dev ## write tables and plots of the newest bench-sys
 echo-server: build $(VENV)/.dev ## serve WebSocket echo through the product's transport; PORT=9001 for another port
 	@exec $(PY) -m bench.echo_server $(PORT)
 
-soak: build $(VENV)/.dev ## break a running system 200 times and its core in 2,000 ways; SOAK=1000 for more often
+soak: build $(VENV)/.dev ## break a running system 200 times, its core in 2,000 ways, and more; SOAK=1000 for more often
 	@seed=$${AGENTRELAY_SOAK_SEED:-$$($(PY) -c 'import random; print(random.randrange(10**6))')}; \
 		echo "AGENTRELAY_SOAK_SEED=$$seed"; \
 		AGENTRELAY_SOAK_SEED=$$seed AGENTRELAY_SOAK_FAULTS=$(or $(SOAK),200) \
-		AGENTRELAY_SOAK_EXAMPLES=$(or $(SOAK),200)0 \
+		AGENTRELAY_SOAK_EXAMPLES=$(or $(SOAK),200)0 AGENTRELAY_SOAK_LINKS=$(or $(SOAK),200)0 \
+		AGENTRELAY_SOAK_TYPED=5000 \
 		$(PY) -m pytest -s -o faulthandler_timeout=0 --hypothesis-seed=$$seed \
-		tests/hq/test_session_machine.py tests/system/test_faults.py
+		tests/hq/test_session_machine.py tests/hq/test_hostile_runner.py tests/system/test_neighbours.py \
+		tests/system/test_faults.py
 
 ## Look after
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import loads, loads_synthetic
+from bench import loads, loads_synthetic, loads_whole
 from bench.corpus import corpus
 from bench.native import program
 from bench.processes import Processes, cpu_s, memory
@@ -39,6 +39,13 @@ def test_hq_makes_no_more_frames_than_it_gets(processes: Processes) -> None:
     measured = loads_synthetic.synthetic(loads.Bench(processes, SCALE), "agentrelay", "4k")
 
     assert measured["frames_out_per_frame_in"] < 0.5
+
+
+def test_a_thousand_idle_sessions_with_a_megabyte_each_cost_hq_little(processes: Processes) -> None:
+    bench = loads.Bench(processes, 1.0)
+    measured = loads_whole.thousand_with_history(bench, short_floor(processes))  # it brings its own system
+
+    assert measured["hq_kb_per_session"] <= 65.536
 
 
 def test_a_viewer_refuses_output_that_is_not_what_was_written(processes: Processes, tmp_path: Path) -> None:

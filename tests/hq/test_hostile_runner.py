@@ -1,6 +1,7 @@
 """A hostile runner: whoever has the runner token can say anything, and harms nobody but itself.
 
-AGENTRELAY_HOSTILE_SEED repeats what is said.
+The short form is a test like any other. `make soak` dials more often: AGENTRELAY_SOAK_LINKS says how often,
+and AGENTRELAY_SOAK_SEED repeats a run.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ from agentrelay.protocol.messages import Start, StartSession, decode_from_hq
 from tests.hq.plane import FakeRunner, Plane, attached, run_plane
 from tests.transport.fakes import Wire
 
-SEED = int(os.environ.get("AGENTRELAY_HOSTILE_SEED") or random.randrange(10**6))
-LINKS = 200
+SEED = int(os.environ.get("AGENTRELAY_SOAK_SEED") or random.randrange(10**6))
+LINKS = int(os.environ.get("AGENTRELAY_SOAK_LINKS") or 200)
 SAYINGS = 40
 TEXT, BINARY = 1, 2
 NAMES = ("evil", "evil-2")
@@ -158,7 +159,7 @@ def mux_frame(kind: int, stream: int, data: bytes) -> bytes:
 
 @pytest.fixture
 def rng() -> random.Random:
-    print(f"AGENTRELAY_HOSTILE_SEED={SEED}")
+    print(f"AGENTRELAY_SOAK_SEED={SEED}")
     return random.Random(SEED)
 
 

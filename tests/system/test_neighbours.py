@@ -1,6 +1,7 @@
 """Nobody stalls anybody: who types, pastes, floods or looks away costs nobody else a byte.
 
-AGENTRELAY_NEIGHBOURS_SEED repeats what is typed.
+The short form is a test like any other. `make soak` has everybody type ten times as much, and
+AGENTRELAY_SOAK_SEED repeats what is typed.
 """
 
 import asyncio
@@ -15,10 +16,10 @@ from tests.system.test_bytes import ECHO
 from tests.system.test_programs import READ_LATER
 from tests.system.viewing import Viewer, attached, python, sha, started, stream
 
-SEED = int(os.environ.get("AGENTRELAY_NEIGHBOURS_SEED") or random.randrange(10**6))
+SEED = int(os.environ.get("AGENTRELAY_SOAK_SEED") or random.randrange(10**6))
 
 TYPISTS = 20
-TYPED = 500
+TYPED = int(os.environ.get("AGENTRELAY_SOAK_TYPED") or 500)
 """How often each of them types something."""
 
 PASTE_BYTES = 1 << 20
@@ -90,7 +91,7 @@ async def type_a_lot(system: System, number: int) -> None:
 
 
 async def everybody_types(system: System) -> None:
-    print(f"\nAGENTRELAY_NEIGHBOURS_SEED={SEED}")
+    print(f"\nAGENTRELAY_SOAK_SEED={SEED}")
     async with asyncio.TaskGroup() as tasks:
         for number in range(TYPISTS):
             tasks.create_task(type_a_lot(system, number))

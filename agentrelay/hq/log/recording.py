@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HURRY_BYTES: Final = 512 * 1024
+HURRY_BYTES: Final = 704 * 1024
 """Output of one session that is written without waiting for more. Each time costs both threads a switch, and
 a runner may always send 768 KiB beyond what is logged (docs/protocol.md section 3.1)."""
 
@@ -112,6 +112,7 @@ class Recording:
         # The writer thread's from here on.
         self._reading = source
         self._cursor = log.end
+        self._taken = log.end  # what is being written, or has been: more may be worth a hurry
         self._time_us = 0
         self._stopped = False  # failed, closed or ended: nothing is written any more
 
@@ -127,7 +128,7 @@ class Recording:
             self._arrivals.append((self._seen, now_us))
         self._seen = head
         self._enqueue()
-        if head - self.logged >= HURRY_BYTES:
+        if head - self._taken >= HURRY_BYTES:
             self._writer.hurry()
 
     def resized(self, *, rows: int, cols: int) -> None:
@@ -238,17 +239,23 @@ class Recording:
 
     def _follow(self, done: list[asyncio.Future[None]]) -> bool:
         room = BATCH_BYTES
+        reading: Source | None = None
+        head = 0
         while True:
             # First what is due: behind the end the source may be gone.
             while self._events and (self._stopped or self._events[0].offset <= self._cursor):
                 self._handle(self._events.popleft(), done)
             if self._stopped:
                 return False
-            head = self._reading.head  # before the events: one that comes later belongs behind this head
+            if reading is not self._reading:
+                # Before the events: one that comes later belongs behind this head. What comes behind it while
+                # this is written is for the next time, by when it is more.
+                reading, head = self._reading, self._reading.head
             stop = min(head, self._events[0].offset) if self._events else head
             end = min(stop, self._cursor + room)
             if end <= self._cursor:
                 return stop > self._cursor
+            self._taken = end
             arrivals = self._arrivals_before(end)
             with self._reading.view(self._cursor, end) as view:
                 self.log.append_output(self._cursor, view, time_us=self._time_us, arrivals=arrivals)

@@ -54,7 +54,10 @@ class LogWriter:
         self._max_open_files = max_open_files
         self._idle_file_s = idle_file_s
         self._ready: queue.SimpleQueue[Recording | None] = queue.SimpleQueue()
-        self._hurried = threading.Event()
+        # Held while nobody is in a hurry. An Event would take and give back the interpreter many times more.
+        self._calm = threading.Lock()
+        self._calm.acquire()
+        self._behind = False
         self._open: OrderedDict[SessionLog, float] = OrderedDict()
         self._unenforced_bytes = 0
         self._round_s = 0.0
@@ -96,7 +99,7 @@ class LogWriter:
         """
         if self._stopped is not None:
             self._ready.put(None)
-            self._hurried.set()
+            self.hurry()
             await self._stopped
 
     def enqueue(self, recording: Recording) -> None:
@@ -105,8 +108,8 @@ class LogWriter:
 
     def hurry(self) -> None:
         """End the gathering of small output (called by `Recording` on the loop)."""
-        if not self._hurried.is_set():
-            self._hurried.set()
+        if self._calm.locked():
+            self._calm.release()  # the thread takes it again
 
     # The thread
 
@@ -119,8 +122,8 @@ class LogWriter:
                 self._close_idle_files()
                 continue
             # Lingering four times as long as the last round took bounds what many small writes can cost.
-            self._hurried.wait(max(self._linger_s, 4 * self._round_s))
-            self._hurried.clear()
+            self._calm.acquire(timeout=0 if self._behind else max(self._linger_s, 4 * self._round_s))
+            self._behind = False
             while not self._ready.empty():
                 waiting.append(self._ready.get())
             stop = None in waiting
@@ -141,7 +144,7 @@ class LogWriter:
             reports.append(report)
             if more:
                 self._ready.put(recording)
-                self._hurried.set()
+                self._behind = True
             now = time.monotonic()
             self._keep_track(recording.log, report, now)
             if now - reported > REPORT_EVERY_S:
