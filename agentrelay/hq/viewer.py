@@ -89,6 +89,9 @@ class Viewer:
         self._input_timer: asyncio.TimerHandle | None = None
         self._ended_sent = False
         self._attached = False  # `attached` or `session_started` has been said
+        # What it is to be told once it reads again: how things are then, not all that happened meanwhile.
+        self._size_due = False
+        self._control_due = False
 
     # Attaching
 
@@ -326,6 +329,10 @@ class Viewer:
 
     def on_writable(self) -> None:
         """Go on after the socket took everything."""
+        if self._size_due:
+            self.on_resized()
+        if self._control_due:
+            self.on_control()
         self.on_output()
 
     def on_gap(self, start: int, stop: int) -> None:
@@ -352,13 +359,15 @@ class Viewer:
 
     def on_resized(self) -> None:
         """Tell the size."""
-        if self._attached:
+        self._size_due = self._attached and not self._endpoint.writable
+        if self._attached and not self._size_due:
             self._say(Resized(rows=self._session.rows, cols=self._session.cols))
 
     def on_control(self) -> None:
         """Tell who controls."""
         controller = self._session.controller
-        if self._attached:
+        self._control_due = self._attached and not self._endpoint.writable
+        if self._attached and not self._control_due:
             viewer = controller.viewer_id if controller is not None else None
             self._say(Control(viewer=viewer, you=controller is self))
 

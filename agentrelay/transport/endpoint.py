@@ -45,7 +45,7 @@ HIGH_WATER_BYTES = 2 << 20
 """A peer that leaves more than this unread is not read either: what is queued is what it asked for. More than
 any snapshot, so that a slow viewer can still type while it gets one."""
 
-MAX_QUEUED_BYTES = 4 * HIGH_WATER_BYTES
+MAX_QUEUED_BYTES = 2 * HIGH_WATER_BYTES
 """A peer that leaves more than this unread is cut off: only what nobody asked for can come to so much."""
 
 CLOSE_S = 5.0

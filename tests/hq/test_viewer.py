@@ -850,3 +850,26 @@ async def test_hq_says_nothing_it_should_not(
         await viewer.until_closed()
 
     assert caplog.text == ""
+
+
+async def test_a_viewer_that_does_not_read_is_told_how_things_are_when_it_does(
+    plane: Plane, program: Program
+) -> None:
+    async with (
+        attached(plane, program.session_id) as first,
+        attached(plane, program.session_id) as slow,
+    ):
+        session = plane.session(program.session_id)
+        follower = session.followers[1]
+        assert isinstance(follower, Viewer)
+        follower._endpoint.pause_writing()  # as if the kernel took no more
+        for number in range(100):
+            await first.say("resize", rows=10 + number, cols=80)
+        await happens(lambda: session.rows == 109)
+        await slow.say("take_control")
+        await happens(lambda: session.controller is follower)
+        follower._endpoint.resume_writing()
+
+        assert (await slow.hear("control"))["you"]
+        told = [payload["rows"] for kind, payload in slow.messages if kind == "resized"]
+        assert told == [109]

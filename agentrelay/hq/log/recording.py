@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from agentrelay.errors import LogError
 from agentrelay.hq.log.format import End, Gap, Input, Resize
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+R = TypeVar("R", Resize, Input)
+
 HURRY_BYTES: Final = 704 * 1024
 """Output of one session that is written without waiting for more. Each time costs both threads a switch, and
 a runner may always send 768 KiB beyond what is logged (docs/protocol.md section 3.1)."""
 
 BATCH_BYTES: Final = 1 << 20
 """What is written at once, before the next session has its turn."""
+
+MOST_INPUT_BYTES: Final = 1 << 31
+"""What one record may count of input that is not recorded itself; the format has 32 bits for it."""
 
 MAX_INPUT_BYTES: Final = 64 * 1024
 """A longer paste is recorded in pieces: a record has to fit in a block."""
@@ -109,6 +115,7 @@ class Recording:
         self._arrived_us = 0
         self._arrivals: deque[tuple[int, int]] = deque()
         self._events: deque[Event] = deque()
+        self._lock = threading.Lock()  # of `_events`, both ends of which are looked at and changed
         # The writer thread's from here on.
         self._reading = source
         self._cursor = log.end
@@ -132,12 +139,13 @@ class Recording:
             self._writer.hurry()
 
     def resized(self, *, rows: int, cols: int) -> None:
-        """Record that the PTY has this size from here on."""
+        """Record that the PTY has this size from here on; of several at one offset the last counts."""
         head = self._source.head
+        self._take_back(head, Resize)
         self._put(Event(head, Resize(head, _now_us(), rows, cols)))
 
     def typed(self, viewer: str, n_bytes: int, data: bytes | None = None) -> None:
-        """Record that a viewer sent input.
+        """Record that a viewer sent input; what one sends without data at one offset is one record.
 
         Args:
             viewer: its name; cut at 255 bytes.
@@ -147,6 +155,9 @@ class Recording:
         head, now_us = self._source.head, _now_us()
         name = viewer.encode()[:255].decode(errors="ignore")
         if data is None:
+            earlier = self._take_back(head, Input, viewer=name)
+            if earlier is not None:
+                now_us, n_bytes = earlier.time_us, earlier.n_bytes + n_bytes
             self._put(Event(head, Input(head, now_us, name, n_bytes, None)))
             return
         for start in range(0, len(data), MAX_INPUT_BYTES):
@@ -189,9 +200,35 @@ class Recording:
         self._writer.hurry()
         await done
 
+    def _take_back(self, offset: int, kind: type[R], viewer: str | None = None) -> R | None:
+        """Take back the last record if it is like the next, so that a slow disk does not make many wait."""
+        with self._lock:
+            last = self._events[-1].record if self._events else None
+            if not isinstance(last, kind) or last.offset != offset:
+                return None
+            if isinstance(last, Input) and (
+                (last.viewer, last.data) != (viewer, None) or last.n_bytes >= MOST_INPUT_BYTES
+            ):
+                return None
+            self._events.pop()
+            return last
+
     def _put(self, event: Event) -> None:
-        self._events.append(event)
+        with self._lock:
+            self._events.append(event)
         self._enqueue()
+
+    def _next_due(self) -> Event | None:
+        """Take the next event if everything before it is written (the writer's thread)."""
+        with self._lock:
+            if self._events and (self._stopped or self._events[0].offset <= self._cursor):
+                return self._events.popleft()
+            return None
+
+    def _next_offset(self, head: int) -> int:
+        """Give the offset of the next event, or `head` if that comes first (the writer's thread)."""
+        with self._lock:
+            return min(head, self._events[0].offset) if self._events else head
 
     def _enqueue(self) -> None:
         if not self._queued:
@@ -243,15 +280,15 @@ class Recording:
         head = 0
         while True:
             # First what is due: behind the end the source may be gone.
-            while self._events and (self._stopped or self._events[0].offset <= self._cursor):
-                self._handle(self._events.popleft(), done)
+            while (event := self._next_due()) is not None:
+                self._handle(event, done)
             if self._stopped:
                 return False
             if reading is not self._reading:
                 # Before the events: one that comes later belongs behind this head. What comes behind it while
                 # this is written is for the next time, by when it is more.
                 reading, head = self._reading, self._reading.head
-            stop = min(head, self._events[0].offset) if self._events else head
+            stop = self._next_offset(head)
             end = min(stop, self._cursor + room)
             if end <= self._cursor:
                 return stop > self._cursor

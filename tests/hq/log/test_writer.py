@@ -126,6 +126,32 @@ async def test_records_keep_their_place_in_the_output(session: Followed) -> None
     assert not session.log.is_open
 
 
+async def test_sizes_and_input_at_one_offset_are_few_records_however_many_they_were(
+    session: Followed,
+) -> None:
+    recording = session.recording
+    session.output(b"abc")
+    for number in range(10_000):
+        recording.resized(rows=24 + number % 2, cols=80)
+        assert len(recording._events) <= 1
+    for _ in range(10_000):
+        recording.typed("tab-1", 2)
+    recording.typed("tab-2", 3)
+    recording.typed("tab-2", 2, b"ls")
+    recording.typed("tab-2", 4)
+    assert len(recording._events) <= 5
+    await recording.flush()
+    found = session.records()
+    assert found[0] == (0, b"abc")
+    assert found[-1] == ("input", 3, "tab-2", 4, None)
+    assert ("resize", 3, 25, 80) in found
+    typed = {"tab-1": 0, "tab-2": 0}
+    for record in session.log.records():
+        if isinstance(record, Input):
+            typed[record.viewer] += record.n_bytes
+    assert typed == {"tab-1": 20_000, "tab-2": 9}
+
+
 async def test_the_source_may_be_closed_once_the_session_is_over(writer: LogWriter, tmp_path: Path) -> None:
     session = Followed(writer, tmp_path / "s")
     session.output(b"all of it")
