@@ -4,6 +4,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from agentrelay.fastpath import ByteRing
 from agentrelay.hq.log.budget import LogBudget
 from agentrelay.hq.log.recording import Recording
 from agentrelay.hq.log.session_log import SessionLog
@@ -56,10 +57,10 @@ class LogRecorder:
         if self.recording is not None:
             self.recording.typed(viewer, n_bytes)
 
-    def gap(self, session: Session, stop: int) -> None:
-        """Record that the bytes before `stop` are lost; the session's ring goes on there."""
+    def gap(self, stop: int, ring: ByteRing) -> None:
+        """Record that the bytes before `stop` are lost; output goes on there, in `ring`."""
         if self.recording is not None:
-            self.recording.gap(stop, session.writable_ring())
+            self.recording.gap(stop, ring)
 
     def ended(self, *, exit_code: int | None, signal: int | None) -> None:
         """Record the end."""

@@ -1,12 +1,10 @@
 """Roles: who is around a session, as the session sees them."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from agentrelay.fastpath import ByteRing
 from agentrelay.hq.input_queue import InputQueue
 from agentrelay.protocol.ids import StreamId
-
-if TYPE_CHECKING:
-    from agentrelay.hq.session import Session
 
 
 class Follower(Protocol):
@@ -81,8 +79,8 @@ class Recorder(Protocol):
     def took_input(self, viewer: str, n_bytes: int) -> None:
         """Record that a viewer typed, not what."""
 
-    def gap(self, session: "Session", stop: int) -> None:
-        """Record that the bytes before `stop` are lost; the session's ring goes on there."""
+    def gap(self, stop: int, ring: ByteRing) -> None:
+        """Record that the bytes before `stop` are lost; output goes on there, in `ring`."""
 
     def ended(self, *, exit_code: int | None, signal: int | None) -> None:
         """Record the end."""

@@ -284,7 +284,7 @@ class Session:
             ring.restart(stop)
         self.head = stop
         if self.recorder is not None:
-            self.recorder.gap(self, stop)
+            self.recorder.gap(stop, self.writable_ring())
         for follower in list(self.followers):
             follower.on_gap(start, stop)
 

@@ -133,12 +133,11 @@ class FakeRecorder:
     def took_input(self, viewer: str, n_bytes: int) -> None:
         self.records.append(("input", viewer, n_bytes))
 
-    def gap(self, session: Session, stop: int) -> None:
+    def gap(self, stop: int, ring: ByteRing) -> None:
         start = self._gaps[-1][2].head if self._gaps else self._reading.head
-        source = session.writable_ring()
-        if source is self._reading:
+        if ring is self._reading:
             start = self.logged
-        self._gaps.append((start, stop, source))
+        self._gaps.append((start, stop, ring))
 
     def ended(self, *, exit_code: int | None, signal: int | None) -> None:
         self.records.append(("ended", exit_code, signal))
