@@ -1,8 +1,9 @@
 """Has anything become slower? `python -m bench.compare` measures and compares with bench/baseline.json.
 
-What is compared are ratios within one run: AgentRelay to the floor and to `websockets`, micro benchmarks to
-each other. Absolute times are a machine's, and are never compared. `--update` makes the ratios of this run
-the new baseline; commit it with what changed it.
+What is compared are ratios within one run: AgentRelay to the floor and to `websockets`, micro benchmarks of
+our compiled code to all of them. Absolute times are a machine's, and are never compared. What looks worse is
+measured once more, and is worse if it is so again. `--update` makes the ratios of this run the new baseline;
+commit it with what changed it.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +39,7 @@ WATCHED = [
     Watched("bulk", "hq_cpu_s_per_gb", "floor", 1.35),
     Watched("bulk", "hq_cpu_s_per_gb", "websockets", 1.35),
     Watched("bulk", "reader_cpu_s_per_gb", "floor", 1.25),
-    Watched("tiny", "us_per_write", "floor", 1.4),
+    Watched("tiny", "us_per_write", "floor", 2.0),
     Watched("paced", "us_per_write", "websockets", 1.5),
     Watched("echo", "cpu_us_per_key", "floor", 1.4),
     Watched("viewers-20", "hq_cpu_s_per_gb", "websockets", 1.35),
@@ -46,7 +48,9 @@ WATCHED = [
     Watched("synthetic-64", "hq_cpu_s_per_gb", "websockets", 1.5),
 ]
 
-MICRO_SLACK = 1.3
+MICRO_SLACK = 1.5
+NOT_OURS = ("with_", "python", "os_read")
+"""What the names of micro benchmarks have that measure something else, or what is not meant to be fast."""
 
 
 def system_ratios(results: Results) -> Ratios:
@@ -60,7 +64,7 @@ def system_ratios(results: Results) -> Ratios:
 
 
 def micro_ratios() -> Ratios:
-    """Run the micro benchmarks; gives each one's time in units of their geometric mean."""
+    """Run the micro benchmarks; gives the time of ours in units of the geometric mean of all."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "micro.json"
         command = [sys.executable, "-m", "pytest", "-q", str(HERE / "micro"), f"--benchmark-json={path}"]
@@ -68,7 +72,11 @@ def micro_ratios() -> Ratios:
         benchmarks = json.loads(path.read_text())["benchmarks"]
     medians = {each["fullname"].rpartition("/")[2]: each["stats"]["median"] for each in benchmarks}
     mean = statistics.geometric_mean(medians.values())
-    return {f"micro {name}": median / mean for name, median in medians.items()}
+    return {
+        f"micro {name}": median / mean
+        for name, median in medians.items()
+        if not any(other in name for other in NOT_OURS)
+    }
 
 
 def regressions(now: Ratios, before: Ratios) -> list[str]:
@@ -81,6 +89,12 @@ def regressions(now: Ratios, before: Ratios) -> list[str]:
     ]
 
 
+def measure(loads: Iterable[str], rounds: int, *, micro: bool) -> tuple[Results, Ratios]:
+    """Measure these loads and, if wanted, the micro benchmarks."""
+    results = run(list(dict.fromkeys(loads)), rounds, 1.0)
+    return results, system_ratios(results) | (micro_ratios() if micro else {})
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(
@@ -90,10 +104,9 @@ def main() -> None:
     parser.add_argument("--no-micro", action="store_true", help="the whole system only")
     parser.add_argument("--update", action="store_true", help="make this run the baseline")
     arguments = parser.parse_args()
-    results = run(list(dict.fromkeys(watched.load for watched in WATCHED)), arguments.rounds, 1.0)
-    now = system_ratios(results)
-    if not arguments.no_micro:
-        now |= micro_ratios()
+    results, now = measure(
+        (watched.load for watched in WATCHED), arguments.rounds, micro=not arguments.no_micro
+    )
     if arguments.update:
         document = {"machine": results["machine"], "measured_at": results["started_at"], "ratios": now}
         BASELINE.write_text(json.dumps(document, indent=1) + "\n")
@@ -101,7 +114,13 @@ def main() -> None:
         return
     if not BASELINE.exists():
         raise SystemExit(f"there is no {BASELINE}; python -m bench.compare --update makes it")
-    worse = regressions(now, json.loads(BASELINE.read_text())["ratios"])
+    before = json.loads(BASELINE.read_text())["ratios"]
+    worse = regressions(now, before)
+    if worse:
+        print("Worse at first sight, and measured once more:", *worse, sep="\n")
+        kinds = {name.partition(" ")[0] for name in worse}
+        _, again = measure(kinds - {"micro"}, arguments.rounds, micro="micro" in kinds)
+        worse = regressions({name: min(now[name], again[name]) for name in again}, before)
     for line in worse:
         print(f"WORSE  {line}")
     print(f"{len(now) - len(worse)} of {len(now)} ratios are as they were")
