@@ -153,7 +153,7 @@ def _many_idle(bench: Bench, *, history_bytes: int) -> Metrics:
 
 
 def loop_stalls(bench: Bench, system: System) -> Metrics:
-    """The longest turns of HQ's and the runner's loops, in CPU, and garbage collections, under every load.
+    """The longest turns of HQ's and the runner's loops, in CPU, and garbage collections, under five loads.
 
     500 idle sessions are there all the time, and their list is asked for 12 times a second.
     """
