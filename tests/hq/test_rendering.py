@@ -133,6 +133,7 @@ QUERIES = {
     "colour, ST": (b"\x1b]10;?\x1b\\", None),
     "setting": (b"\x1bP$qm\x1b\\", None),
 }
+QUERIES["all"] = (b"".join(asked for asked, _ in QUERIES.values()), None)
 
 
 async def answer_to(*deliveries: bytes) -> bytes:

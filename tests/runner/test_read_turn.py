@@ -68,3 +68,14 @@ def test_many_who_print_at_once_share_a_round(n_sessions: int) -> None:
     assert share_bytes > ROUND_BYTES / n_sessions - PIECE_BYTES
     # When one is left, it has all of it again.
     assert [turn.bytes_at(0, 0) for _ in range(3)][1:] == [LONG_BYTES] * 2
+
+
+def test_many_who_print_at_once_have_breaks_too_while_somebody_types() -> None:
+    turn = ReadTurn()
+    turn.typed("typist", 0)
+    for _ in range(2):
+        for session in range(100):
+            share_bytes = turn.bytes_at(session, 1)
+    assert share_bytes < SHORT_BYTES
+    assert turn.break_after(0, 1, share_bytes) == BREAK_US
+    assert turn.break_after(0, 1, share_bytes - 1) == 0, "it has been read empty"
