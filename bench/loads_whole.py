@@ -1,10 +1,26 @@
 """Loads of AgentRelay alone: what the others have nothing like, and what it costs to do nothing."""
 
 import json
+import subprocess
 import time
 
 from bench.corpus import corpus
-from bench.loads import Bench, Metrics, Usage, bulk, echo_in_flood, fifty_sessions, latency, twenty_viewers
+from bench.loads import (
+    Bench,
+    Metrics,
+    Usage,
+    bulk,
+    bulk_recorded,
+    echo,
+    echo_in_flood,
+    fifty_sessions,
+    latency,
+    paced,
+    stalled_viewer,
+    tiny,
+    twenty_viewers,
+    two_hundred_sessions,
+)
 from bench.native import program
 from bench.processes import Memory, Processes, memory
 from bench.systems import PROBED, RUNNER_TOKEN, Product, System, view
@@ -31,15 +47,18 @@ def _start_idle(
             rest.call("POST", "/api/sessions", wish)
 
 
+def _ask_steadily(processes: Processes, product: Product) -> subprocess.Popen[bytes]:
+    port = str(product.port)
+    return processes.start("rest", "python", "-m", "bench.rest", port, product.token, str(REQUESTS_PER_S))
+
+
 def echo_with_rest(bench: Bench, system: System) -> Metrics:
     """One key at a time while 200 REST requests a second are answered, lists of 500 sessions among them."""
     del system
     with Processes(bench.processes.subdirectory()) as processes:
         product = Product(processes, parts=bench.parts)
         _start_idle(processes, product, 1, 500)
-        asking = processes.start(
-            "rest", "python", "-m", "bench.rest", str(product.port), product.token, str(REQUESTS_PER_S)
-        )
+        asking = _ask_steadily(processes, product)
         time.sleep(0.5)
         found = latency(product, bench._replace(processes=processes), count=bench.amount(1500), gap_us=1000)
         if asking.poll() is not None:
@@ -152,22 +171,35 @@ def _many_idle(bench: Bench, *, history_bytes: int) -> Metrics:
         }
 
 
-def loop_stalls(bench: Bench, system: System) -> Metrics:
-    """The longest turns of HQ's and the runner's loops, in CPU, and garbage collections, under five loads.
+EVERY_LOAD = (
+    bulk,
+    bulk_recorded,
+    tiny,
+    paced,
+    echo,
+    echo_in_flood,
+    twenty_viewers,
+    stalled_viewer,
+    fifty_sessions,
+    two_hundred_sessions,
+    attach_to_history,
+)
+"""Every load through a PTY."""
 
-    500 idle sessions are there all the time, and their list is asked for 12 times a second.
+
+def loop_stalls(bench: Bench, system: System) -> Metrics:
+    """The longest turns of HQ's and the runner's loops, in CPU, and collections of garbage, under every load.
+
+    500 idle sessions are there all the time, and 200 requests a second, a quarter of them for their list.
     """
     del system
     with Processes(bench.processes.subdirectory()) as processes:
         probed = bench._replace(processes=processes, parts=PROBED)
         product = Product(processes, parts=probed.parts)
         _start_idle(processes, product, 10, 500)
-        processes.start("rest", "python", "-m", "bench.rest", str(product.port), product.token, "50")
-        echo_in_flood(probed, product)
-        bulk(probed, product, recording=True)
-        twenty_viewers(probed, product)
-        fifty_sessions(probed, product)
-        attach_to_history(probed, product)
+        _ask_steadily(processes, product)
+        for load in EVERY_LOAD:
+            load(probed, product)
         parts = product.stop(processes)
     metrics: Metrics = {}
     for part, found in parts.items():

@@ -1,6 +1,6 @@
 """HQ or a runner with a heartbeat: `python -m bench.probe hq|runner`, then its own arguments.
 
-Every 2 ms a timer looks at how much CPU the loop's thread has used since the last time. What other
+Every millisecond a timer looks at how much CPU the loop's thread has used since the last time. What other
 processes do to this one does not count; a turn of the loop that runs long does. At its end it prints the
 longest turns and the pauses of garbage collection, both in microseconds of CPU. With BENCH_STACKS set a
 thread also looks, every millisecond, what a turn of more than 4 ms is at; it costs turns of its own.
@@ -18,7 +18,7 @@ import time
 import traceback
 from typing import Any
 
-BEAT_S = 0.002
+BEAT_S = 0.001
 LONG_US = 1000
 LOOK_S = 0.001
 LOOK_AFTER_NS = 4_000_000

@@ -66,6 +66,9 @@ START_S = 20.0
 SETTLE_S = 0.1
 """How often active sessions are looked after: small acks, stalled viewers, idle memory."""
 
+SETTLE_AT_ONCE = 64
+"""How many of them in one turn of the loop."""
+
 
 class Runner:
     """One runner; `link` is None while it is away."""
@@ -131,7 +134,7 @@ class Registry:
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
         # Deleted, and perhaps still held by their runners, which are to end them when they come back.
         self._endings: dict[SessionId, RunnerId] = {}
-        self._settling: asyncio.TimerHandle | None = None
+        self._settling: asyncio.Handle | None = None
 
     async def load(self) -> None:
         """Know every runner and session again after a restart."""
@@ -573,14 +576,21 @@ class Registry:
             self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
 
     def _settle(self) -> None:
-        self._settling = None
-        for session in list(self._active):
+        self._settle_some(list(self._active))
+
+    def _settle_some(self, due: list[Session]) -> None:
+        for session in due[:SETTLE_AT_ONCE]:
+            if session not in self._active:
+                continue  # removed meanwhile
             if session in self._unforgotten and session.acked >= session.head:
                 self._forget(session)
             if session.settle():
                 del self._active[session]
-        if self._active:
-            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
+        loop = asyncio.get_running_loop()
+        if len(due) > SETTLE_AT_ONCE:
+            self._settling = loop.call_soon(self._settle_some, due[SETTLE_AT_ONCE:])
+        else:
+            self._settling = loop.call_later(SETTLE_S, self._settle) if self._active else None
 
 
 def _away(runner_id: str) -> RunnerAway:

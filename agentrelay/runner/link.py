@@ -50,11 +50,11 @@ FRAME_BYTES = LONG_BYTES
 _FRAME_ROOM = MAX_LINK_PAYLOAD_BYTES + 8
 
 GATHER_BYTES = SEND_BYTES // _FRAME_ROOM * FRAME_BYTES
-"""What a flood gathers before it is sent, at most: one send's worth. Who floods wakes HQ and the viewers once
-for four frames, which is cheaper for everybody and for the flood itself."""
+"""What floods gather together before it is sent, at most: one send's worth. They wake HQ and the viewers once
+for four full frames, or for many small ones, which is cheaper for everybody and for the floods themselves."""
 
 GATHER_S = 0.002
-"""How long it may take over that."""
+"""How long they may take over that."""
 
 INPUT_ACK_S = 0.02
 INPUT_ACK_BYTES = 16 << 10
@@ -72,7 +72,6 @@ class Stream:
         self.told_exit = False
         self.input_acked = session.input_applied
         self.input_ack: asyncio.TimerHandle | None = None
-        self.gathering: asyncio.TimerHandle | None = None
         self._link = link
 
     @property
@@ -88,19 +87,18 @@ class Stream:
         session = self.session
         return session.over and not self.told_exit and self.sent >= session.ring.head
 
-    def on_output(self, *, more: bool) -> None:
+    def on_output(self, n_bytes: int, *, more: bool) -> None:
         """Stand in the queue; while there is more to come at once, only with enough for one send."""
-        if more and self.sendable_bytes < GATHER_BYTES:
-            self._link.gather(self)
+        if more:
+            self._link.gather(self, n_bytes)
         else:
             self._link.offer(self)
 
-    def cancel_timers(self) -> None:
+    def cancel_timer(self) -> None:
         """Leave nothing behind."""
-        for timer in (self.input_ack, self.gathering):
-            if timer is not None:
-                timer.cancel()
-        self.input_ack = self.gathering = None
+        if self.input_ack is not None:
+            self.input_ack.cancel()
+            self.input_ack = None
 
     def on_over(self) -> None:
         """Stand in the queue, if only to tell it."""
@@ -137,6 +135,10 @@ class Link:
         self._starting: dict[int, list[HqMessage]] = {}  # what was asked of a stream that is being started
         self._tasks: set[asyncio.Task[None]] = set()
         self._queue: deque[Stream] = deque()
+        self._gathering: dict[Stream, None] = {}
+        self._gathered_bytes = 0
+        self._end_of_gathering: asyncio.TimerHandle | None = None
+        self._sending_soon = False
         self._buffer = bytearray(SEND_BYTES)
         self._masks = MaskSource()
         self._exit_told = asyncio.Event()
@@ -156,24 +158,51 @@ class Link:
 
     def offer(self, stream: Stream) -> None:
         """Let a stream send what it has, if anything, in its turn."""
-        if stream.gathering is not None:
-            stream.gathering.cancel()
-            stream.gathering = None
+        self._enqueue(stream)
+        self._send()
+
+    def offer_soon(self, stream: Stream) -> None:
+        """Let a stream send what it has together with others that are offered in this turn of the loop."""
+        if stream not in self._gathering and (stream.sendable_bytes > 0 or stream.ended):
+            self._enqueue(stream)
+            if not self._sending_soon:
+                self._sending_soon = True
+                self._loop.call_soon(self._send)
+
+    def gather(self, stream: Stream, n_bytes: int) -> None:
+        """Let a stream send what it has, `n_bytes` of it new, when all together have enough, or soon."""
+        self._gathering[stream] = None
+        self._gathered_bytes += n_bytes
+        if self._gathered_bytes >= GATHER_BYTES:
+            self._send_gathered()
+        elif self._end_of_gathering is None:
+            self._end_of_gathering = self._loop.call_later(GATHER_S, self._send_gathered)
+
+    def _send_gathered(self) -> None:
+        for stream in list(self._gathering):
+            self._enqueue(stream)
+        self._stop_gathering()
+        self._send()
+
+    def _stop_gathering(self) -> None:
+        self._gathering.clear()
+        self._gathered_bytes = 0
+        if self._end_of_gathering is not None:
+            self._end_of_gathering.cancel()
+            self._end_of_gathering = None
+
+    def _enqueue(self, stream: Stream) -> None:
+        self._gathering.pop(stream, None)
         if not stream.queued:
             stream.queued = True
             self._queue.append(stream)
-        self._send()
-
-    def gather(self, stream: Stream) -> None:
-        """Let a stream send what it has if nothing is added to it soon."""
-        if stream.gathering is None:
-            stream.gathering = self._loop.call_later(GATHER_S, self.offer, stream)
 
     def on_writable(self) -> None:
         """Go on sending."""
         self._send()
 
     def _send(self) -> None:
+        self._sending_soon = False
         queue = self._queue
         buffer = self._buffer
         while queue and self._endpoint.writable:
@@ -252,7 +281,7 @@ class Link:
         elif frame.kind == mux.Kind.ACK:
             acked, limit = mux.unpack_ack(frame.data)
             stream.session.take_ack(acked, limit)
-            self.offer(stream)
+            self.offer_soon(stream)
 
     def on_text(self, text: bytes) -> None:
         """Take a control message."""
@@ -270,8 +299,9 @@ class Link:
     def on_closed(self, code: int, reason: str) -> None:
         """Let the sessions go on without a link."""
         for stream in self._streams.values():
-            stream.cancel_timers()
+            stream.cancel_timer()
         self._streams.clear()
+        self._stop_gathering()
         self._exit_told.set()
         self._queue.clear()
         for session in self._sessions.held.values():
@@ -316,7 +346,8 @@ class Link:
 
     def _close_stream(self, number: int) -> None:
         stream = self._streams.pop(number)
-        stream.cancel_timers()
+        stream.cancel_timer()
+        self._gathering.pop(stream, None)
         if stream.queued:
             self._queue.remove(stream)
 

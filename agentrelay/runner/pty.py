@@ -27,6 +27,7 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from agentrelay.fastpath import FREE, ByteRing, HoldPolicy
+from agentrelay.runner.read_queue import ReadQueue
 from agentrelay.runner.read_turn import ReadTurn
 
 log = logging.getLogger("agentrelay.runner")
@@ -70,8 +71,8 @@ class Exit(NamedTuple):
 class Sink(Protocol):
     """Who follows a session, if there is a link."""
 
-    def on_output(self, *, more: bool) -> None:
-        """Learn that the ring has grown; `more`: the PTY had not been emptied, and is read on at once."""
+    def on_output(self, n_bytes: int, *, more: bool) -> None:
+        """Learn that the ring has grown by `n_bytes`; `more`: the PTY is not empty and is read on at once."""
 
     def on_input_applied(self) -> None:
         """Learn that `input_applied` has grown."""
@@ -88,6 +89,7 @@ class PtySession:
         master: PTY master, non-blocking.
         memory: ring memory; what an earlier process left uncounted in it is counted now.
         turn: that of all sessions of this runner.
+        queue: likewise.
         loop: the running loop.
 
     Attributes:
@@ -101,7 +103,14 @@ class PtySession:
     """
 
     def __init__(
-        self, facts: Facts, *, master: int, memory: int, turn: ReadTurn, loop: asyncio.AbstractEventLoop
+        self,
+        facts: Facts,
+        *,
+        master: int,
+        memory: int,
+        turn: ReadTurn,
+        queue: ReadQueue,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.facts = facts
         self.master = master
@@ -118,6 +127,7 @@ class PtySession:
         self.over = False
         self._keeper_lost = False
         self._turn = turn
+        self._queue = queue
         self._loop = loop
         self._sink: Sink | None = None
         self._policy = HoldPolicy()
@@ -203,11 +213,20 @@ class PtySession:
         self._reading = wanted
 
     def _read(self) -> None:
+        """Read, now or in the next iteration of the loop."""
+        now_us = time.monotonic_ns() // 1000
+        if self._turn.goes_first(self, now_us) or not self._queue.defer(self._read_in_turn):
+            self._read_at(now_us)
+
+    def _read_in_turn(self) -> None:
+        if not self.over and not self._closed:
+            self._read_at(time.monotonic_ns() // 1000)
+
+    def _read_at(self, now_us: int) -> None:
         room = self._room()
         if room <= 0:
             self._update_reading()
             return
-        now_us = time.monotonic_ns() // 1000
         most = self._turn.bytes_at(self, now_us)
         try:
             n_bytes = self.ring.read_fd(self.master, min(room, most))
@@ -215,9 +234,10 @@ class PtySession:
         except OSError as error:
             log.warning("session %s: its PTY cannot be read: %s", self.facts.session_id, error)
             n_bytes, ended = 0, True
-        pause_us = self._policy.drained(now_us, n_bytes) or self._turn.break_after(self, now_us, n_bytes)
+        break_us = self._turn.break_after(self, now_us, n_bytes)
+        pause_us = self._policy.drained(now_us, n_bytes) or break_us
         if n_bytes and self._sink is not None:
-            self._sink.on_output(more=n_bytes == most < room and not pause_us)
+            self._sink.on_output(n_bytes, more=n_bytes == most < room and not pause_us)
         if ended:
             self._on_end()
         elif self.exit is not None:

@@ -25,6 +25,9 @@ SHORT_BYTES = 16_384
 BREAK_US = 1_000
 """The resolution of libuv's timers. With it a flood has up to 16 MB/s, more than any terminal shows."""
 
+ECHO_BYTES = PIECE_BYTES - 1
+"""Who types a key waits for less than this; more is what he has asked for, and stands in line."""
+
 TYPING_US = 1_000_000
 """Who has typed a key waits for its echo, and will type another."""
 
@@ -38,6 +41,7 @@ class ReadTurn:
     def __init__(self) -> None:
         self._typist: object = None
         self._until_us = 0  # of who typed last
+        self._echoes = False  # what came since is small
         self._others_until_us = 0  # of whoever typed before
         self._round: set[object] = set()  # who has had a turn since somebody had a second one
         self._share_bytes = LONG_BYTES
@@ -48,6 +52,11 @@ class ReadTurn:
             self._typist = session
             self._others_until_us = self._until_us
         self._until_us = now_us + TYPING_US
+        self._echoes = True
+
+    def goes_first(self, session: object, now_us: int) -> bool:
+        """Tell whether `session` is read before all others: somebody who types waits for what it prints."""
+        return session is self._typist and self._echoes and now_us < self._until_us
 
     def bytes_at(self, session: object, now_us: int) -> int:
         """Give the most that is read of `session` in the turn that it has now."""
@@ -61,6 +70,8 @@ class ReadTurn:
 
     def break_after(self, session: object, now_us: int, n_bytes: int) -> int:
         """Give the microseconds to leave the PTY of `session` unread after a turn of `n_bytes`."""
+        if session is self._typist and n_bytes >= ECHO_BYTES:
+            self._echoes = False
         most_bytes = min(SHORT_BYTES, self._share_bytes)
         return BREAK_US if n_bytes >= most_bytes and self._is_short(session, now_us) else 0
 

@@ -18,6 +18,7 @@ from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.presets import Preset
 from agentrelay.runner.process_group import group_exists
 from agentrelay.runner.pty import Exit, Facts, PtySession
+from agentrelay.runner.read_queue import ReadQueue
 from agentrelay.runner.read_turn import ReadTurn
 
 log = logging.getLogger("agentrelay.runner")
@@ -60,6 +61,7 @@ class Sessions:
         self._ring_bytes = ring_bytes
         self._loop = asyncio.get_running_loop()
         self._turn = ReadTurn()
+        self._queue = ReadQueue(self._loop)
         self._starting: dict[str, Exit | None] = {}
         self._abandoned: dict[str, PtySession] = {}
         self._killing: dict[str, asyncio.TimerHandle] = {}
@@ -87,8 +89,7 @@ class Sessions:
         finally:
             end = self._starting.pop(session_id)
         facts = Facts(session_id, epoch, pid, launch.command, launch.cwd, self._ring_bytes)
-        session = PtySession(facts, master=master, memory=memory, turn=self._turn, loop=self._loop)
-        self.held[session_id] = session
+        session = self.held[session_id] = self._take(facts, master, memory)
         if end is not None:
             session.take_exit(end)
         return session
@@ -163,6 +164,11 @@ class Sessions:
         if not self.keeper.signal(session.facts.session_id, number):
             session.signal_group(number)
 
+    def _take(self, facts: Facts, master: int, memory: int) -> PtySession:
+        return PtySession(
+            facts, master=master, memory=memory, turn=self._turn, queue=self._queue, loop=self._loop
+        )
+
     # --- what the keeper tells --------------------------------------------------------------------
 
     def on_held(self, facts: Facts, end: Exit | None, master: int, memory: int) -> None:
@@ -176,7 +182,7 @@ class Sessions:
             session.regain_keeper()
         else:
             try:
-                session = PtySession(facts, master=master, memory=memory, turn=self._turn, loop=self._loop)
+                session = self._take(facts, master, memory)
             except (OSError, ValueError) as error:
                 log.error("session %s cannot be taken over, it is ended: %s", session_id, error)  # noqa: TRY400
                 os.close(master)
@@ -219,7 +225,7 @@ class _Farewell:
         self._sessions = sessions
         self._session_id = session_id
 
-    def on_output(self, *, more: bool) -> None:
+    def on_output(self, n_bytes: int, *, more: bool) -> None:
         """Nobody wants it."""
 
     def on_input_applied(self) -> None:

@@ -16,6 +16,7 @@ from agentrelay.protocol.messages import MAX_LINK_TEXT_BYTES, Preset, Start
 from agentrelay.runner.link import FRAME_BYTES, INPUT_ACK_BYTES, Link, signal_by_name
 from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.pty import MAX_INPUT_BYTES, Exit, Facts, PtySession
+from agentrelay.runner.read_queue import ReadQueue
 from agentrelay.runner.read_turn import ReadTurn
 from agentrelay.runner.ring_memory import create_ring_memory
 
@@ -84,7 +85,9 @@ class FakeSessions:
         memory = create_ring_memory(1 << 20, directory_fd=self._directory.fd)
         facts = Facts(session_id, f"epoch-{session_id}", 4711, self.command, "/work", 1 << 20)
         loop = asyncio.get_running_loop()
-        session = PtySession(facts, master=master, memory=memory, turn=ReadTurn(), loop=loop)
+        session = PtySession(
+            facts, master=master, memory=memory, turn=ReadTurn(), queue=ReadQueue(loop), loop=loop
+        )
         self.held[session_id] = session
         self.slaves[session_id] = slave
         return session
@@ -235,6 +238,7 @@ async def test_a_stream_goes_on_from_where_hq_has_it(
     hq.registered(goes_on("s", 7, **{"from": 4}, acked=4, limit=8))
     assert hq.endpoint.take() == [(mux.Kind.OUTPUT, 7, b"4567")]
     hq.ack(7, 4, 100)
+    await asyncio.sleep(0)
     assert hq.endpoint.take() == [(mux.Kind.OUTPUT, 7, b"89")]
     assert hq.link.registered.is_set()
 
@@ -263,16 +267,44 @@ async def test_what_a_flood_has_gathered_is_sent_when_nothing_follows(
     hq.endpoint.take()
     stream = hq.link._streams[7]
     session.ring.append(bytes(65_512))
-    stream.on_output(more=True)
+    stream.on_output(65_512, more=True)
     assert hq.endpoint.sent == []
     await until(lambda: len(hq.endpoint.output(7)) == 65_512)
     session.ring.append(bytes(3 * 65_512))
-    stream.on_output(more=True)
+    stream.on_output(3 * 65_512, more=True)
     assert len(hq.endpoint.output(7)) == 65_512
     session.ring.append(bytes(65_512))
-    stream.on_output(more=True)
+    stream.on_output(65_512, more=True)
     assert len(hq.endpoint.output(7)) == 5 * 65_512
-    assert stream.gathering is None
+
+
+async def test_many_floods_gather_for_one_send(sessions: FakeSessions, connect: Callable[[], Hq]) -> None:
+    names = [f"s{number}" for number in range(60)]
+    rings = [sessions.add(name).ring for name in names]
+    hq = connect()
+    hq.registered(*[goes_on(name, number) for number, name in enumerate(names)])
+    hq.endpoint.take()
+    for number, ring in enumerate(rings):
+        ring.append(bytes(4096))
+        hq.link._streams[number].on_output(4096, more=True)
+    assert hq.endpoint.sends == []
+    await until(lambda: all(hq.endpoint.output(number) == bytes(4096) for number in range(60)))
+    assert hq.endpoint.sends == [48, 12], "a send's worth, in which a full frame might still have to fit"
+
+
+async def test_who_has_little_does_not_wait_for_those_who_gather(
+    sessions: FakeSessions, connect: Callable[[], Hq]
+) -> None:
+    flood, typed = sessions.add("flood").ring, sessions.add("typed").ring
+    hq = connect()
+    hq.registered(goes_on("flood", 1), goes_on("typed", 2))
+    hq.endpoint.take()
+    flood.append(bytes(4096))
+    hq.link._streams[1].on_output(4096, more=True)
+    typed.append(b"a")
+    hq.link._streams[2].on_output(1, more=False)
+    assert hq.endpoint.take() == [(mux.Kind.OUTPUT, 2, b"a")]
+    await until(lambda: hq.endpoint.output(1) == bytes(4096))
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -383,8 +415,10 @@ async def test_the_exit_is_told_once_and_after_the_last_byte(
     await until(lambda: session.over)
     assert session.ring.head == 10
     hq.ack(1, 0, 4)
+    await asyncio.sleep(0)
     assert len(hq.endpoint.sent) == 1, "neither more output nor the exit"
     hq.ack(1, 0, 10)
+    await asyncio.sleep(0)
     assert hq.endpoint.take() == [
         (mux.Kind.OUTPUT, 1, b"last"),
         (mux.Kind.OUTPUT, 1, b" words"),

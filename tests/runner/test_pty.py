@@ -13,6 +13,7 @@ from agentrelay.fastpath import GUARD_BYTES
 from agentrelay.runner import pty as module
 from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.pty import MAX_INPUT_BYTES, Exit, Facts, PtySession
+from agentrelay.runner.read_queue import ReadQueue
 from agentrelay.runner.read_turn import ReadTurn
 from agentrelay.runner.ring_memory import create_ring_memory
 from agentrelay.runner.spawn import spawn
@@ -30,7 +31,7 @@ class Follower:
         self.over = False
         self._changed = asyncio.Condition()
 
-    def on_output(self, *, more: bool) -> None:
+    def on_output(self, n_bytes: int, *, more: bool) -> None:
         self.outputs += 1
         self._notify()
 
@@ -77,7 +78,9 @@ async def make(directory: RunnerDirectory) -> AsyncIterator[Make]:
             memory = create_ring_memory(RING_BYTES, directory_fd=directory.fd)
         facts = Facts("s", "e", pid, ["program"], "/", RING_BYTES)
         loop = asyncio.get_running_loop()
-        session = PtySession(facts, master=os.dup(master), memory=memory, turn=ReadTurn(), loop=loop)
+        session = PtySession(
+            facts, master=os.dup(master), memory=memory, turn=ReadTurn(), queue=ReadQueue(loop), loop=loop
+        )
         sessions.append(session)
         return session
 

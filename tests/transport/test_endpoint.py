@@ -20,6 +20,7 @@ from agentrelay.transport.endpoint import (
     MAX_QUEUED_BYTES,
     SLOW_COST,
     TURN_COST,
+    Departures,
 )
 from tests.transport.fakes import Event, Wire
 
@@ -827,3 +828,12 @@ def test_an_owner_that_pauses_on_the_first_message_stays_paused() -> None:
     assert not wire.transport.reading
     wire.endpoint.resume_reading()
     assert wire.transport.reading
+
+
+def test_of_many_who_leave_at_once_twenty_go_in_each_millisecond() -> None:
+    departures = Departures()
+    delays_s = [departures.delay_s(100.0) for _ in range(200)]
+    for ms in range(10):
+        assert sum(ms / 1000 <= delay_s + 1e-9 < (ms + 1) / 1000 for delay_s in delays_s) == 20
+    assert departures.delay_s(100.005) == pytest.approx(0.005)
+    assert departures.delay_s(101.0) == 0

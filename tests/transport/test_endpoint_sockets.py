@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from agentrelay import fastpath
 from agentrelay.protocol import liveness
 from agentrelay.transport import endpoint as endpoint_module
 from agentrelay.transport.dial import dial
-from agentrelay.transport.endpoint import MAX_MESSAGE_BYTES, Endpoint
+from agentrelay.transport.endpoint import MAX_MESSAGE_BYTES, MAX_QUEUED_BYTES, Endpoint
 from tests.transport.certificates import make_certificate
 from tests.transport.fakes import Heard
 from tests.transport.peers import SECONDS, Listener, RawPeer, frame, listen, raw, upgrade
@@ -152,6 +153,17 @@ async def test_a_peer_that_is_reset_is_told_as_1006(listener: Listener) -> None:
         peer.writer.transport.abort()
 
         assert (await heard.until_closed())[0] == 1006
+
+
+async def test_all_are_told_when_many_peers_leave_at_once() -> None:
+    async with listen() as listener:
+        heard = []
+        async with AsyncExitStack() as peers:
+            for _ in range(60):
+                peer = await peers.enter_async_context(raw(listener, upgrade()))
+                await peer.head()
+                heard.append((await listener.accepted())[1])
+        assert [(await each.until_closed())[0] for each in heard] == [1006] * 60
 
 
 # --- faults, seen from the other end --------------------------------------------------------------
@@ -380,11 +392,11 @@ async def test_bulk_goes_both_ways_through_tls(
         assert endpoint.fd == at_hq.fd == -1, "nothing may go past TLS"
         masks = fastpath.MaskSource()
         data = os.urandom(60_000)
-        for number in range(BULK_BYTES // len(data)):
+        wanted = MAX_QUEUED_BYTES // 2 // len(data)  # nobody reads meanwhile, and the kernel may take little
+        for number in range(wanted):
             endpoint.send_frame(fastpath.pack_frame(1, number, data, masks))
             at_hq.send_frame(fastpath.frame_header(len(data)) + data)
             endpoint.send_text(b"{}")
-        wanted = BULK_BYTES // len(data)
         await heard.until(lambda heard: len(heard.messages) == wanted)
         await hq_heard.until(lambda heard: len(heard.messages) == 2 * wanted)
         assert all(event == ("binary", data) for event in heard.messages)
