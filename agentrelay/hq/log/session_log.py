@@ -262,7 +262,6 @@ class SessionLog:
             fits = last.size_bytes + n_bytes <= self._limits.segment_bytes
             if fits or last.size_bytes <= SEGMENT_HEADER_BYTES:
                 return last
-            os.fdatasync(self._append_fd)
             self.close_file()
             segment = self._begin_segment(last)
             self._delete_surplus()
