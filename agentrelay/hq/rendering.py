@@ -123,12 +123,14 @@ class _Rendering:
     async def _next_stop(self, session: Session, head: int) -> int:
         """Give the offset up to which output can be fed in one go, having done what is due at this one."""
         stops = [head, self.offset + CHUNK_BYTES]
+        size = None
         for offset, rows, cols in session.sizes:
             if offset > self.offset:
                 stops.append(offset)
                 break
-            if self._screen is not None:
-                await self._resize(self._screen, (rows, cols))
+            size = rows, cols  # only the last counts: what an earlier one cuts off is lost
+        if size is not None and self._screen is not None:
+            await self._resize(self._screen, size)
         while self.questions and self.questions[0][1] <= self.offset:
             self.questions.popleft()
         if self.questions:

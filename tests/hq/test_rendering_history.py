@@ -64,3 +64,14 @@ async def test_what_was_set_at_the_beginning_counts_also_when_there_is_no_time_f
     )
     assert PASTE_MODE + b"h" in shown
     assert b"\x1b[?1004h" not in shown, "or nothing was left out"
+
+
+async def test_sizes_that_are_over_are_not_gone_through_again() -> None:
+    rig = Rig()
+    rig.session.resize(rows=24, cols=40)
+    rig.output(b"\x1b[?1049h")
+    rig.session.resize(rows=24, cols=80)
+    rig.output(b"\x1b[1;60Hfar right")
+    assert "far right" in (await rendering.describe(rig.session)).text[0]
+    rig.output(b"\x1b[5;1H")
+    assert "far right" in (await rendering.describe(rig.session)).text[0]
