@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agentrelay.fastpath import ByteRing
 from agentrelay.hq.log.budget import LogBudget
+from agentrelay.hq.log.keyframe import Keyframe, read_keyframe, write_keyframe
 from agentrelay.hq.log.recording import Recording
 from agentrelay.hq.log.session_log import SessionLog
 from agentrelay.hq.log.writer import LogWriter
@@ -31,6 +32,8 @@ class LogRecorder:
     def __init__(self, log: SessionLog, recording: Recording | None) -> None:
         self.log = log
         self.recording = recording
+        self.deleted = False
+        self.directory_lock = asyncio.Lock()  # nothing may appear in the directory while it is deleted
 
     @property
     def logged(self) -> int:
@@ -74,6 +77,20 @@ class LogRecorder:
             LogError: a file cannot be read.
         """
         return await asyncio.to_thread(self.log.read, start, max_bytes)
+
+    async def keyframe(self) -> Keyframe | None:
+        """Give the newest keyframe."""
+        return await asyncio.to_thread(read_keyframe, self.log.directory, self.log.epoch)
+
+    async def keep(self, keyframe: Keyframe) -> None:
+        """Keep a newer keyframe.
+
+        Raises:
+            LogError: the disk refuses.
+        """
+        async with self.directory_lock:
+            if not self.deleted:
+                await asyncio.to_thread(write_keyframe, self.log.directory, self.log.epoch, keyframe)
 
 
 class Archive:
@@ -132,7 +149,9 @@ class Archive:
         self._budget.remove(recorder.log)
         if recorder.recording is not None:
             await recorder.recording.close()
-        await asyncio.to_thread(recorder.log.delete)
+        async with recorder.directory_lock:
+            recorder.deleted = True
+            await asyncio.to_thread(recorder.log.delete)
 
     def _recover(self, session: Session) -> SessionLog:
         return SessionLog.recover(

@@ -27,6 +27,7 @@ from agentrelay.hq.changes import Changes, row_of
 from agentrelay.hq.events import EventHub
 from agentrelay.hq.info import RunnerInfo, SessionInfo
 from agentrelay.hq.input_queue import InputQueue
+from agentrelay.hq.keyframes import Keyframes
 from agentrelay.hq.log.export import asciicast
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import Session, State
@@ -131,6 +132,7 @@ class Registry:
         self._starting: dict[SessionId, _Starting] = {}
         self._changes = Changes(store, events, lambda session: session.session_id in self.sessions)
         self._active: dict[Session, None] = {}
+        self._keyframes = Keyframes(rendering.keep_keyframe)
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
         # Deleted, and perhaps still held by their runners, which are to end them when they come back.
         self._endings: dict[SessionId, RunnerId] = {}
@@ -175,6 +177,7 @@ class Registry:
 
     async def close(self) -> None:
         """Stop looking after sessions and finish what was begun; not for ever, as the disk may not answer."""
+        self._keyframes.close()
         if self._settling is not None:
             self._settling.cancel()
         await self._changes.close()
@@ -584,6 +587,7 @@ class Registry:
                 continue  # removed meanwhile
             if session in self._unforgotten and session.acked >= session.head:
                 self._forget(session)
+            self._keyframes.look_at(session)
             if session.settle():
                 del self._active[session]
         loop = asyncio.get_running_loop()

@@ -24,6 +24,7 @@ from msgspec import UNSET
 
 from agentrelay.errors import LimitReached, SessionOver
 from agentrelay.hq.info import CursorInfo, ScreenInfo
+from agentrelay.hq.log.keyframe import Keyframe
 from agentrelay.hq.session import Session
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ output takes. Sequences that are made to take longer get an empty screen."""
 
 FROM_BYTES = 4 << 20
 """How far back a new screen starts: 40 ms of work, and more than a full-screen program's screen takes."""
+
+KEYFRAME_BYTES = 8 << 20
+"""How far back a new screen starts where there is a keyframe: 80 ms of work."""
 
 LAG_BYTES = 36 << 20
 """A screen that is further behind than this begins anew: to feed it so much takes 0.4 s."""
@@ -88,7 +92,7 @@ class _Rendering:
         self.incomplete = False  # it began empty, so it is no replay of what was before
         self.questions: deque[tuple[int, int]] = deque()  # output, from and to, in which the program asks us
         self.offset = 0
-        self._size = (session.rows, session.cols)
+        self.size = (session.rows, session.cols)
         self._screen: Screen | None = None
 
     async def catch_up(self, session: Session) -> "Screen":
@@ -139,8 +143,8 @@ class _Rendering:
         return min(stops)
 
     async def _resize(self, screen: "Screen", size: tuple[int, int]) -> None:
-        if size != self._size:
-            self._size = size
+        if size != self.size:
+            self.size = size
             await _rendered(partial(screen.resize, rows=size[0], cols=size[1]))
 
     async def _give_up(self, session: Session) -> "Screen":
@@ -148,13 +152,13 @@ class _Rendering:
         if self._screen is not None:
             await _rendered(self._screen.close)
         self.incomplete = True
-        self._size = (session.rows, session.cols)
-        self._screen = await _rendered(partial(_new_screen, *self._size))
+        self.size = (session.rows, session.cols)
+        self._screen = await _rendered(partial(_new_screen, *self.size))
         self.offset = session.head
         return self._screen
 
     async def _begin(self, session: Session) -> "Screen":
-        """Make a screen that starts a little before now, in the modes that are in force there."""
+        """Make a screen that starts a little before now, with what is known of how things are there."""
         if self._screen is not None and self._screen.to_blame:
             # Its output ended the renderer. The same bytes would do so again.
             return await self._give_up(session)
@@ -162,10 +166,17 @@ class _Rendering:
         self.incomplete = False
         if before is not None:
             await _rendered(before.close)
-        self._size = next(((rows, cols) for _, rows, cols in session.sizes), (session.rows, session.cols))
-        screen = await _rendered(partial(_new_screen, *self._size))
         start = max(session.base, session.head - FROM_BYTES)
+        keyframe = await _keyframe(session) if start > 0 else None
+        if keyframe is not None:
+            self.size = keyframe.rows, keyframe.cols
+            self.offset = keyframe.offset
+            screen = await _rendered(partial(_new_screen, *self.size))
+            await _rendered(partial(screen.feed, keyframe.data))
+            return screen
+        self.size = next(((rows, cols) for _, rows, cols in session.sizes), (session.rows, session.cols))
         self.offset = start
+        screen = await _rendered(partial(_new_screen, *self.size))
         if start > session.base:
             modes = await _modes_at(session, start)
             await _rendered(partial(screen.feed, _set_modes(modes.items())))
@@ -208,6 +219,16 @@ def _start_renderer() -> None:
 async def prepare() -> None:
     """Start the process that renders, so that the first viewer does not wait for it."""
     await _rendered(_start_renderer)
+
+
+async def _keyframe(session: Session) -> Keyframe | None:
+    """Give the keyframe of a session if all output from there on can be read, and is not much."""
+    if session.recorder is None:
+        return None
+    keyframe = await session.recorder.keyframe()
+    if keyframe is None or not session.base <= keyframe.offset <= session.head:
+        return None
+    return keyframe if session.head - keyframe.offset <= KEYFRAME_BYTES else None
 
 
 async def _modes_at(session: Session, start: int) -> dict[bytes, bytes]:
@@ -293,6 +314,25 @@ async def snapshot(session: Session) -> Snapshot | None:
         screen = await rendering.catch_up(session)
         data = None if rendering.incomplete else await _rendered(screen.snapshot)
         return None if data is None else Snapshot(rendering.offset, data)
+
+
+async def keep_keyframe(session: Session) -> None:
+    """Keep the screen of a session as it is now, for renderings that begin later; see `snapshot`.
+
+    Raises:
+        LogError: the output log cannot be read or written.
+    """
+    is_extra = session not in _renderings
+    rendering = _rendering(session)
+    used_s = rendering.used_s
+    async with rendering.turn:
+        screen = await rendering.catch_up(session)
+        data = None if rendering.incomplete else await _rendered(screen.snapshot)
+        keyframe = Keyframe(rendering.offset, *rendering.size, data or b"")
+    if is_extra and rendering.used_s == used_s and not rendering.turn.locked():
+        _renderings.pop(session, None)  # nobody has asked for it: it is 2 MB
+    if data is not None and session.recorder is not None and session.recording:
+        await session.recorder.keep(keyframe)
 
 
 async def describe(session: Session, *, cells: bool = False) -> ScreenInfo:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from agentrelay.fastpath import ByteRing
 from agentrelay.hq.input_queue import InputQueue
+from agentrelay.hq.log.keyframe import Keyframe
 from agentrelay.protocol.ids import StreamId
 
 
@@ -87,3 +88,9 @@ class Recorder(Protocol):
 
     async def read(self, start: int, max_bytes: int) -> tuple[int, bytes]:
         """Give `(offset, bytes)` from `start` or the first byte after it that is there; b"" at the end."""
+
+    async def keyframe(self) -> Keyframe | None:
+        """Give the newest keyframe."""
+
+    async def keep(self, keyframe: Keyframe) -> None:
+        """Keep a newer keyframe."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from agentrelay.fastpath import ByteRing
 from agentrelay.hq.input_queue import InputQueue
+from agentrelay.hq.log.keyframe import Keyframe
 from agentrelay.hq.session import Session
 from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, StreamId
 
@@ -106,6 +107,7 @@ class FakeRecorder:
         bytes: the log by offset; None where it recorded a gap.
         gate: reading waits for it.
         failed: whether it takes no more.
+        kept: the newest keyframe.
     """
 
     def __init__(self, session: Session) -> None:
@@ -115,6 +117,7 @@ class FakeRecorder:
         self.failed = False
         self.gate = asyncio.Event()
         self.gate.set()
+        self.kept: Keyframe | None = None
         self._session = session
         self._reading: ByteRing = session.writable_ring()
         self._reading.keep = session.head
@@ -153,6 +156,12 @@ class FakeRecorder:
                 break
             data.append(byte)
         return (at, bytes(data)) if data else (max(start, self.logged), b"")
+
+    async def keyframe(self) -> Keyframe | None:
+        return self.kept
+
+    async def keep(self, keyframe: Keyframe) -> None:
+        self.kept = keyframe
 
     @property
     def waiting_gap(self) -> int | None:

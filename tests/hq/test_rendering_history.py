@@ -75,3 +75,101 @@ async def test_sizes_that_are_over_are_not_gone_through_again() -> None:
     assert "far right" in (await rendering.describe(rig.session)).text[0]
     rig.output(b"\x1b[5;1H")
     assert "far right" in (await rendering.describe(rig.session)).text[0]
+
+
+SET_UP = (
+    b"\x1b]2;an agent\x07"
+    b"\x1b[?1049h\x1b[?25l\x1b[2;20r\x1b[3g\x1b[1;5H\x1bH"  # title, screen, no cursor, margins, one tab stop
+    b"\x1b[1;1H\x1b[44;97mheader\x1b[0m\x1b[24;1H\x1b(0lqqk\x1b(B \xe4\xbd\xa0\xe5\xa5\xbd"
+)
+"""What a full-screen program does when it begins, and never again."""
+
+
+def forget(rig: Rig) -> None:
+    """Make the next rendering begin anew, as long after the last one."""
+    rendering._renderings.pop(rig.session, None)
+
+
+async def whole_screen(rig: Rig) -> bytes | None:
+    """Give the snapshot that all output there was leads to."""
+    screen = rendering._new_screen(rig.session.rows, rig.session.cols)
+    _, output = await rig.recorder.read(0, 1 << 30)
+    screen.feed(output)
+    return screen.snapshot()
+
+
+async def test_a_screen_that_was_drawn_long_ago_is_whole_after_a_keyframe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rendering, "KEYFRAME_BYTES", 8 * PIECE)
+    rig = Rig()
+    rig.output(SET_UP)
+    for number in range(20):
+        rig.output(b"\x1b[10;10H%06d\t." % number + b"\x1b[11;1H\x1b[2Kstatus" * 20)
+        rig.recorder.write()
+        await rendering.keep_keyframe(rig.session)
+        assert rig.session not in rendering._renderings, "it would be kept in memory"
+    rig.output(b"\x1b[20;1H\nscrolled\tbetween the margins")
+    rig.recorder.write()
+    assert rig.session.head > 10 * PIECE
+
+    shown = await rendering.snapshot(rig.session)
+    assert shown is not None
+    assert shown.data == await whole_screen(rig)
+    assert (await rendering.describe(rig.session)).title == "an agent"
+
+
+async def test_without_a_keyframe_or_far_behind_one_a_screen_is_made_of_what_came_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rendering, "KEYFRAME_BYTES", 8 * PIECE)
+    rig = Rig()
+    rig.output(SET_UP)
+    rig.recorder.write()
+    await rendering.keep_keyframe(rig.session)
+    rig.output(lines(9 * PIECE))
+    rig.recorder.write()
+    assert (await rendering.describe(rig.session)).title == ""
+    forget(rig)
+    monkeypatch.setattr(rendering, "KEYFRAME_BYTES", 10 * PIECE)
+    assert (await rendering.describe(rig.session)).title == "an agent"
+    forget(rig)
+    rig.recorder.base = rig.recorder.kept.offset + 1 if rig.recorder.kept else 0
+    assert (await rendering.describe(rig.session)).title == "", "what follows it is gone"
+
+
+async def test_a_keyframe_has_the_size_it_was_made_at() -> None:
+    rig = Rig()
+    rig.session.resize(rows=24, cols=40)
+    rig.output(b"\x1b[?1049h\x1b[1;1Hnarrow")
+    rig.session.resize(rows=30, cols=100)
+    rig.output(b"\x1b[30;90Hwide" + lines(3 * PIECE)[: 2 * PIECE].replace(b"\n", b" "))
+    rig.output(b"\x1b[2J\x1b[30;90Hwide")
+    rig.recorder.write()
+    await rendering.keep_keyframe(rig.session)
+    assert rig.recorder.kept is not None
+    assert (rig.recorder.kept.rows, rig.recorder.kept.cols) == (30, 100)
+    rig.output(b"\x1b[1;90H!")
+    rig.recorder.write()
+    shown = await rendering.describe(rig.session)
+    assert (shown.rows, shown.cols) == (30, 100)
+    assert "wide" in shown.text[29]
+    assert "!" in shown.text[0]
+
+
+async def test_a_screen_somebody_looks_at_is_kept_in_memory() -> None:
+    rig = Rig()
+    rig.output(lines(PIECE))
+    rig.recorder.write()
+    await rendering.snapshot(rig.session)
+    await rendering.keep_keyframe(rig.session)
+    assert rig.session in rendering._renderings
+
+
+async def test_there_is_no_keyframe_in_the_middle_of_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "FROM_BYTES", 4 << 20)
+    rig = Rig()
+    rig.output(b"\x1bPq" + b"x" * 1_100_000)
+    rig.recorder.write()
+    await rendering.keep_keyframe(rig.session)
+    assert rig.recorder.kept is None
