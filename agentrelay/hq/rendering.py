@@ -41,8 +41,8 @@ PATIENCE_S = 5.0
 """How long the renderer may work to catch up with one session: ten times what the most there can be of usual
 output takes. Sequences that are made to take longer get an empty screen."""
 
-FROM_BYTES = 4 << 20
-"""How far back a new screen starts: 40 ms of work, and more than a full-screen program's screen takes."""
+FROM_BYTES = 2 << 20
+"""How far back a new screen starts: 20 ms of work, and more than 1,000 lines of scrollback take."""
 
 KEYFRAME_BYTES = 8 << 20
 """How far back a new screen starts where there is a keyframe: 80 ms of work."""
