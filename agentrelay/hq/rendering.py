@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from msgspec import UNSET
 
-from agentrelay.errors import LimitReached, SessionOver
+from agentrelay.errors import LimitReached, LogError, SessionOver
 from agentrelay.hq.info import CursorInfo, ScreenInfo
 from agentrelay.hq.log.keyframe import Keyframe
 from agentrelay.hq.session import Session
@@ -91,6 +91,7 @@ class _Rendering:
         self.watched = False
         self.incomplete = False  # it began empty, so it is no replay of what was before
         self.questions: deque[tuple[int, int]] = deque()  # output, from and to, in which the program asks us
+        self.answering: asyncio.Task[None] | None = None
         self.offset = 0
         self.size = (session.rows, session.cols)
         self._screen: Screen | None = None
@@ -118,11 +119,16 @@ class _Rendering:
                 if reply:
                     with contextlib.suppress(SessionOver, LimitReached):
                         session.send_input(reply)
-            if worked_s > PATIENCE_S and self.offset < head:
-                log.warning("session %s: its output takes too long to render", session.session_id)
-                return await self._give_up(session)
+                if worked_s > PATIENCE_S and self.offset < head:
+                    log.warning("session %s: its output takes too long to render", session.session_id)
+                    return await self._give_up(session)
+        self._leave_behind_questions()
         await self._resize(screen, (session.rows, session.cols))
         return screen
+
+    def _leave_behind_questions(self) -> None:
+        while self.questions and self.questions[0][1] <= self.offset:
+            self.questions.popleft()
 
     async def _next_stop(self, session: Session, head: int) -> int:
         """Give the offset up to which output can be fed in one go, having done what is due at this one."""
@@ -135,8 +141,7 @@ class _Rendering:
             size = rows, cols  # only the last counts: what an earlier one cuts off is lost
         if size is not None and self._screen is not None:
             await self._resize(self._screen, size)
-        while self.questions and self.questions[0][1] <= self.offset:
-            self.questions.popleft()
+        self._leave_behind_questions()
         if self.questions:
             asks_from, asks_to = self.questions[0]
             stops.append(asks_from if asks_from > self.offset else asks_to)
@@ -155,6 +160,7 @@ class _Rendering:
         self.size = (session.rows, session.cols)
         self._screen = await _rendered(partial(_new_screen, *self.size))
         self.offset = session.head
+        self._leave_behind_questions()
         return self._screen
 
     async def _begin(self, session: Session) -> "Screen":
@@ -271,7 +277,6 @@ def _set_modes(modes: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 _renderings: WeakKeyDictionary[Session, _Rendering] = WeakKeyDictionary()
-_answering: set[asyncio.Task[None]] = set()
 
 
 def _rendering(session: Session) -> _Rendering:
@@ -369,11 +374,18 @@ def answer_queries(session: Session, start: int) -> None:
     if rendering.questions and rendering.questions[-1][1] == start:
         start, _ = rendering.questions.pop()
     rendering.questions.append((start, session.head))
-    task = asyncio.get_running_loop().create_task(_answer(session, rendering))
-    _answering.add(task)
-    task.add_done_callback(_answering.discard)
+    if rendering.answering is None:
+        rendering.answering = asyncio.get_running_loop().create_task(_answer(session, rendering))
 
 
 async def _answer(session: Session, rendering: _Rendering) -> None:
-    async with rendering.turn:
-        await rendering.catch_up(session)
+    """Answer until nothing is asked any more; who wants the screen meanwhile has a turn after each answer."""
+    try:
+        while rendering.questions:
+            async with rendering.turn:
+                await rendering.catch_up(session)
+    except LogError as error:
+        log.warning("session %s: its program's questions stay open: %s", session.session_id, error)
+        rendering.questions.clear()
+    finally:
+        rendering.answering = None

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 
 from agentrelay.fastpath import ByteRing
+from agentrelay.hq import rendering
 from agentrelay.hq.input_queue import InputQueue
 from agentrelay.hq.log.keyframe import Keyframe
 from agentrelay.hq.session import Session
@@ -262,6 +263,13 @@ class Rig:
             link=self.link, stream=STREAM, acked=self.session.acked, limit=self.session.limit()
         )
         return self.link
+
+
+async def answered() -> None:
+    """Wait until HQ has answered what programs have asked."""
+    for each in list(rendering._renderings.values()):
+        if each.answering is not None:
+            await each.answering
 
 
 def joined(pieces: Iterable[bytes]) -> bytes:

@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from agentrelay.hq import rendering
+from agentrelay.hq.screen import Screen
 from agentrelay.hq.screen.local import LocalScreen
 from agentrelay.hq.screen.worker import STEP_BYTES, feed_slice
-from tests.hq.fakes import Rig
+from agentrelay.hq.session import Session
+from tests.hq.fakes import Rig, answered
 
 FILL = b"\x1b#8"
 """Fills the screen: of 1,000 by 1,000, one such byte costs a fifth of a millisecond."""
@@ -80,7 +82,6 @@ async def test_output_that_takes_too_long_is_given_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(rendering, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(rendering, "CHUNK_BYTES", STEP_BYTES)
     rig = expensive(3 * STEP_BYTES)
 
     assert await rendering.snapshot(rig.session) is None
@@ -103,9 +104,39 @@ async def test_what_is_asked_while_an_earlier_question_is_answered_is_answered_t
     await asyncio.sleep(0)  # it has begun, up to here
     rig.output(b"ab" + where)
     rendering.answer_queries(rig.session, len(where))
-    await asyncio.gather(*rendering._answering)
+    await answered()
 
     assert b"".join(rig.link.input) == b"\x1b[1;1R\x1b[1;3R"
+
+
+async def test_a_program_that_asks_endlessly_does_not_keep_others_from_its_screen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await rendering.prepare()
+    begun = []
+    catch_up = rendering._Rendering.catch_up
+
+    async def counting(self: rendering._Rendering, session: Session) -> Screen:
+        begun.append(session.head)
+        return await catch_up(self, session)
+
+    monkeypatch.setattr(rendering._Rendering, "catch_up", counting)
+    rig = Rig()
+
+    def ask() -> None:
+        start = rig.session.head
+        rig.output(b"\x1b[6n")
+        rendering.answer_queries(rig.session, start)
+
+    for _ in range(100):
+        ask()
+    looking = asyncio.create_task(rendering.describe(rig.session))
+    while not looking.done():
+        await asyncio.sleep(0)
+        ask()
+    assert len(begun) <= 3, "one answer to all that was asked, and who looks is next"
+    await answered()
+    assert b"".join(rig.link.input) == b"\x1b[1;1R" * (rig.session.head // 4)
 
 
 async def test_what_was_asked_while_a_viewer_controlled_is_not_answered_later() -> None:
@@ -118,7 +149,7 @@ async def test_what_was_asked_while_a_viewer_controlled_is_not_answered_later() 
     start = rig.session.head
     rig.output(b"b" + where)
     rendering.answer_queries(rig.session, start)
-    await asyncio.gather(*rendering._answering)
+    await answered()
 
     assert b"".join(rig.link.input) == b"\x1b[1;1R\x1b[1;3R"
 
@@ -143,8 +174,7 @@ async def answer_to(*deliveries: bytes) -> bytes:
         start = rig.session.head
         rig.output(piece)
         rendering.answer_queries(rig.session, start)
-        if rendering._answering:
-            await asyncio.gather(*rendering._answering)
+        await answered()
     return b"".join(rig.link.input)
 
 
@@ -166,6 +196,6 @@ async def test_a_query_that_a_viewer_has_seen_whole_is_not_answered_with_what_co
     start = rig.session.head
     rig.output(b"and more")
     rendering.answer_queries(rig.session, start)
-    await asyncio.gather(*rendering._answering)
+    await answered()
 
     assert rig.link.input == []

@@ -17,6 +17,7 @@ from agentrelay.hq.input_queue import WINDOW_BYTES as INPUT_WINDOW_BYTES
 from agentrelay.hq.session import State
 from agentrelay.hq.store import SessionRow
 from agentrelay.protocol.messages import Start
+from tests.hq.fakes import answered
 from tests.hq.plane import (
     ADMIN,
     RUNNER,
@@ -360,7 +361,7 @@ async def test_what_a_program_asks_before_its_viewer_is_told_is_answered_once(
     async with viewing(plane, "/ws/terminal/box") as viewer:
         await viewer.say("start_session")
         await happens(lambda: [session for session in plane.registry.sessions.values() if session.head])
-        await asyncio.gather(*rendering._answering)
+        await answered()
         (program,) = runner.programs.values()
         if stays:
             stored.set()
