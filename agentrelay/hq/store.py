@@ -124,7 +124,11 @@ class Store:
             store._worker.shutdown()
             if isinstance(error, ConfigError):
                 raise
-            raise ConfigError(f"cannot open the database {path}: {error}") from error
+            why = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+            raise ConfigError(
+                f"cannot open the database {path}: {why}. If it is damaged, move it away: HQ begins anew, "
+                "and what runs comes back with its runner"
+            ) from error
         return store
 
     async def close(self) -> None:
