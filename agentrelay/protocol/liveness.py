@@ -19,24 +19,23 @@ class Verdict(Enum):
 
 
 class Liveness:
-    """Watches the silence of one peer. Times are seconds of a monotonic clock, given by the caller."""
+    """Watches the silence of one peer. Times are seconds of a monotonic clock, given by the caller.
+
+    Attributes:
+        heard_s: when bytes last came, or until when reading was paused on purpose; the caller sets it.
+    """
 
     def __init__(self, now_s: float) -> None:
-        self._heard_s = now_s
-        self._asked = False
-
-    def heard(self, now_s: float) -> None:
-        """Tell that bytes came, or that reading was paused on purpose until now."""
-        self._heard_s = now_s
-        self._asked = False
+        self.heard_s = now_s
+        self._asked_after_s = -1.0  # what was heard when it was asked
 
     def check(self, now_s: float) -> tuple[Verdict, float]:
         """Give the verdict and the seconds after which to ask again."""
-        silence_s = now_s - self._heard_s
+        silence_s = now_s - self.heard_s
         if silence_s >= DEAD_AFTER_S:
             return Verdict.DEAD, 0.0
         if silence_s >= PING_AFTER_S:
-            verdict = Verdict.ALIVE if self._asked else Verdict.PING
-            self._asked = True
+            verdict = Verdict.ALIVE if self._asked_after_s == self.heard_s else Verdict.PING
+            self._asked_after_s = self.heard_s
             return verdict, DEAD_AFTER_S - silence_s
         return Verdict.ALIVE, PING_AFTER_S - silence_s

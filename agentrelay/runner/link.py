@@ -221,7 +221,7 @@ class Link:
                     queue.append(stream)
                     continue
                 stream.queued = False
-                if stream.ended:
+                if stream.session.over and stream.ended:
                     stream.told_exit = True
                     ended.append(stream)
             if pos:

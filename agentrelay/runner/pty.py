@@ -215,10 +215,13 @@ class PtySession:
     def _read(self) -> None:
         """Read, now or in the next iteration of the loop."""
         now_us = time.monotonic_ns() // 1000
-        if self._turn.goes_first(self, now_us) or not self._queue.defer(self._read_in_turn):
+        if self._queue.is_late(self) and not self._turn.goes_first(self, now_us):
+            self._queue.wait(self)
+        else:
             self._read_at(now_us)
 
-    def _read_in_turn(self) -> None:
+    def read_in_turn(self) -> None:
+        """Read what there is; called by the queue."""
         if not self.over and not self._closed:
             self._read_at(time.monotonic_ns() // 1000)
 

@@ -8,12 +8,17 @@ a bounded time; who comes too late stands in line for the next.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 ITERATION_S: Final = 0.002
 """How long an iteration reads: about 250 KiB."""
 
-Read = Callable[[], None]
+
+class Reader(Protocol):
+    """Somebody who has something to read."""
+
+    def read_in_turn(self) -> None:
+        """Read; called once for each `wait`."""
 
 
 class ReadQueue:
@@ -27,22 +32,23 @@ class ReadQueue:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self._clock = clock
-        self._waiting: dict[Read, None] = {}
-        self._last: Read | None = None
+        self._waiting: dict[Reader, None] = {}
+        self._last: Reader | None = None
         self._began_s = 0.0
         self._counting = False
 
-    def defer(self, read: Read) -> bool:
-        """Tell whether it is too late to read in this iteration; then `read` is called in a later one."""
-        if not self._counting:
-            if read == self._last:  # nobody else has anything: no iteration can grow long
-                return False
-            self._last = read
+    def is_late(self, reader: Reader) -> bool:
+        """Tell whether this iteration has read for long enough, before `reader`."""
+        if self._counting:
+            return bool(self._waiting) or self._is_over()
+        if reader is not self._last:  # else nobody else has anything: no iteration can grow long
+            self._last = reader
             self._begin()
-        elif self._waiting or self._is_over():
-            self._waiting[read] = None
-            return True
         return False
+
+    def wait(self, reader: Reader) -> None:
+        """Have `reader` read in a later iteration."""
+        self._waiting[reader] = None
 
     def _begin(self) -> None:
         self._counting = True
@@ -58,6 +64,6 @@ class ReadQueue:
         if self._waiting:
             self._begin()
         while self._waiting and not self._is_over():
-            read = next(iter(self._waiting))
-            del self._waiting[read]
-            read()
+            reader = next(iter(self._waiting))
+            del self._waiting[reader]
+            reader.read_in_turn()

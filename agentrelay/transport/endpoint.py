@@ -240,7 +240,7 @@ class Endpoint(asyncio.BufferedProtocol):
     def _check_liveness(self) -> None:
         now_s = self._loop.time()
         if self._shows_life():
-            self._liveness.heard(now_s)
+            self._liveness.heard_s = now_s
         verdict, again_s = self._liveness.check(now_s)
         if verdict is Verdict.DEAD:
             log.info("a peer said nothing for 10 s; its connection is cut")
@@ -271,7 +271,7 @@ class Endpoint(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take `nbytes` bytes that the loop has put into the buffer."""
-        self._liveness.heard(self._now_s())
+        self._liveness.heard_s = self._now_s()
         end = len(self._tail) + nbytes
         self._full_reads = self._full_reads + 1 if end == len(_scratch) else 0
         self._take(end)
@@ -345,7 +345,7 @@ class Endpoint(asyncio.BufferedProtocol):
     def _resume(self, why: Pause) -> None:
         if self._paused_reading & why:
             self._paused_reading &= ~why
-            self._liveness.heard(self._now_s())
+            self._liveness.heard_s = self._now_s()
             if not self._paused_reading and not self._closed and not self.transport.is_closing():
                 self.transport.resume_reading()
 

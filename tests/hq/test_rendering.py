@@ -136,7 +136,9 @@ async def test_a_program_that_asks_endlessly_does_not_keep_others_from_its_scree
         ask()
     assert len(begun) <= 3, "one answer to all that was asked, and who looks is next"
     await answered()
-    assert b"".join(rig.link.input) == b"\x1b[1;1R" * (rig.session.head // 4)
+    answers = b"".join(rig.link.input)
+    assert answers.count(b"\x1b[1;1R") >= 100
+    assert answers.replace(b"\x1b[1;1R", b"") == b""
 
 
 async def test_what_was_asked_while_a_viewer_controlled_is_not_answered_later() -> None:

@@ -12,7 +12,7 @@ def test_a_peer_that_talks_is_left_alone() -> None:
     liveness = Liveness(0.0)
     for now_s in range(0, 100, 4):
         assert liveness.check(float(now_s)) == (Verdict.ALIVE, 5.0 - (4.0 if now_s else 0.0))
-        liveness.heard(float(now_s))
+        liveness.heard_s = float(now_s)
 
 
 def test_a_silent_peer_is_asked_after_five_seconds_and_dead_after_ten() -> None:
@@ -27,7 +27,7 @@ def test_a_silent_peer_is_asked_after_five_seconds_and_dead_after_ten() -> None:
 def test_a_peer_that_answers_is_asked_again_after_its_next_silence() -> None:
     liveness = Liveness(0.0)
     assert liveness.check(5.0)[0] is Verdict.PING
-    liveness.heard(5.1)
+    liveness.heard_s = 5.1
 
     assert liveness.check(10.0)[0] is Verdict.ALIVE
     assert liveness.check(10.1)[0] is Verdict.PING
@@ -47,7 +47,7 @@ def test_the_verdict_follows_from_the_silence_alone(steps: list[tuple[str, float
     for step, after_s in steps:
         now_s += after_s
         if step == "hear":
-            liveness.heard(now_s)
+            liveness.heard_s = now_s
             heard_s, asked = now_s, False
             continue
         verdict, again_s = liveness.check(now_s)

@@ -1,9 +1,6 @@
 """Read queue: an iteration of the loop reads for a bounded time, and everybody has his turn."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
-from functools import partial
 
 import pytest
 
@@ -38,7 +35,7 @@ class Reader:
         self._clock = clock
         self._seconds = seconds
 
-    def read(self) -> None:
+    def read_in_turn(self) -> None:
         self.reads += 1
         self._clock.now_s += self._seconds
 
@@ -46,8 +43,10 @@ class Reader:
 def poll(queue: ReadQueue, readers: list[Reader]) -> None:
     """Do what the loop does: call everybody who has something to read, in the same order every time."""
     for reader in readers:
-        if not queue.defer(reader.read):
-            reader.read()
+        if queue.is_late(reader):
+            queue.wait(reader)
+        else:
+            reader.read_in_turn()
 
 
 async def test_one_alone_never_waits(clock: Clock, queue: ReadQueue) -> None:
@@ -94,18 +93,8 @@ async def test_a_slow_read_does_not_keep_the_others_waiting_for_ever(clock: Cloc
 
 
 async def test_nobody_is_read_twice_for_one_time_in_the_line(clock: Clock, queue: ReadQueue) -> None:
-    counts: Counter[str] = Counter()
-
-    def read(name: str) -> None:
-        counts[name] += 1
-        clock.now_s += ITERATION_S
-
-    reads: list[Callable[[], None]] = [partial(read, name) for name in "abc"]
-    assert not queue.defer(reads[0])
-    reads[0]()
-    for _ in range(3):
-        assert queue.defer(reads[1])
-    assert queue.defer(reads[2])
+    readers = [Reader(clock, ITERATION_S) for _ in range(3)]
+    poll(queue, [readers[0], *readers[1:] * 3])
     for _ in range(4):
         await asyncio.sleep(0)
-    assert counts == {"a": 1, "b": 1, "c": 1}
+    assert [reader.reads for reader in readers] == [1, 1, 1]
