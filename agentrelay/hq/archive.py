@@ -78,6 +78,14 @@ class LogRecorder:
         """
         return await asyncio.to_thread(self.log.read, start, max_bytes)
 
+    async def sizes(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        """Give the changes of size from `start` on and before `stop`: `(offset, rows, cols)`.
+
+        Raises:
+            LogError: a file cannot be read.
+        """
+        return await asyncio.to_thread(self.log.sizes, start, stop)
+
     async def keyframe(self) -> Keyframe | None:
         """Give the newest keyframe."""
         return await asyncio.to_thread(read_keyframe, self.log.directory, self.log.epoch)
@@ -164,6 +172,7 @@ class Archive:
 
     def _go_on(self, session: Session, files: SessionLog) -> LogRecorder:
         session.head = files.end
+        session.sizes.append((files.end, session.rows, session.cols))
         self._budget.add(files)
         if files.ended is not None and session.state is not State.ENDED:
             # The log was told first, and nobody else before HQ died.

@@ -94,6 +94,7 @@ class _Rendering:
         self.answering: asyncio.Task[None] | None = None
         self.offset = 0
         self.size = (session.rows, session.cols)
+        self._earlier_sizes: list[tuple[int, int, int]] = []  # of an earlier HQ's life
         self._screen: Screen | None = None
 
     async def catch_up(self, session: Session) -> "Screen":
@@ -134,7 +135,7 @@ class _Rendering:
         """Give the offset up to which output can be fed in one go, having done what is due at this one."""
         stops = [head, self.offset + CHUNK_BYTES]
         size = None
-        for offset, rows, cols in session.sizes:
+        for offset, rows, cols in (*self._earlier_sizes, *session.sizes):
             if offset > self.offset:
                 stops.append(offset)
                 break
@@ -174,9 +175,11 @@ class _Rendering:
             await _rendered(before.close)
         start = max(session.base, session.head - FROM_BYTES)
         keyframe = await _keyframe(session) if start > 0 else None
+        self._earlier_sizes = []
         if keyframe is not None:
             self.size = keyframe.rows, keyframe.cols
             self.offset = keyframe.offset
+            self._earlier_sizes = await _sizes_before(session, keyframe.offset)
             screen = await _rendered(partial(_new_screen, *self.size))
             await _rendered(partial(screen.feed, keyframe.data))
             return screen
@@ -235,6 +238,12 @@ async def _keyframe(session: Session) -> Keyframe | None:
     if keyframe is None or not session.base <= keyframe.offset <= session.head:
         return None
     return keyframe if session.head - keyframe.offset <= KEYFRAME_BYTES else None
+
+
+async def _sizes_before(session: Session, start: int) -> list[tuple[int, int, int]]:
+    """Give the changes of size from `start` on that came before this HQ's life."""
+    stop = session.sizes[0][0] if session.sizes else session.head
+    return [] if session.recorder is None or stop <= start else await session.recorder.sizes(start, stop)
 
 
 async def _modes_at(session: Session, start: int) -> dict[bytes, bytes]:

@@ -89,6 +89,9 @@ class Recorder(Protocol):
     async def read(self, start: int, max_bytes: int) -> tuple[int, bytes]:
         """Give `(offset, bytes)` from `start` or the first byte after it that is there; b"" at the end."""
 
+    async def sizes(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        """Give the changes of size from `start` on and before `stop`: `(offset, rows, cols)`."""
+
     async def keyframe(self) -> Keyframe | None:
         """Give the newest keyframe."""
 

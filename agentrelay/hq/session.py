@@ -115,7 +115,8 @@ class Session:
         """Whether the viewer that started it is yet to take control; it is shown all output."""
         self.stop_asked = False
         self.sizes: deque[tuple[int, int, int]] = deque(maxlen=SIZES)
-        """Where in the output the size changed in this HQ's life: `(offset, rows, cols)`, oldest first."""
+        """Where in the output the size changed in this HQ's life, and what it was at first:
+        `(offset, rows, cols)`, oldest first."""
         self.input = InputQueue()
         self._input_taken: dict[str, int] = {}
         self._changed = changed

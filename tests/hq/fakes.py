@@ -109,6 +109,7 @@ class FakeRecorder:
         gate: reading waits for it.
         failed: whether it takes no more.
         kept: the newest keyframe.
+        earlier_sizes: that an earlier HQ recorded.
     """
 
     def __init__(self, session: Session) -> None:
@@ -119,6 +120,7 @@ class FakeRecorder:
         self.gate = asyncio.Event()
         self.gate.set()
         self.kept: Keyframe | None = None
+        self.earlier_sizes: list[tuple[int, int, int]] = []
         self._session = session
         self._reading: ByteRing = session.writable_ring()
         self._reading.keep = session.head
@@ -157,6 +159,9 @@ class FakeRecorder:
                 break
             data.append(byte)
         return (at, bytes(data)) if data else (max(start, self.logged), b"")
+
+    async def sizes(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        return [size for size in self.earlier_sizes if start <= size[0] < stop]
 
     async def keyframe(self) -> Keyframe | None:
         return self.kept

@@ -157,6 +157,23 @@ async def test_a_keyframe_has_the_size_it_was_made_at() -> None:
     assert "!" in shown.text[0]
 
 
+async def test_sizes_that_an_earlier_hq_recorded_count_after_a_keyframe() -> None:
+    rig = Rig()
+    rig.output(b"\x1b[?1049h" + b"narrow " * 100)
+    rig.recorder.write()
+    await rendering.keep_keyframe(rig.session)
+    changed_at = rig.session.head
+    rig.output(b"\x1b[2J\x1b[30;90Hwide")
+    rig.recorder.write()
+    # As after a restart: only the log knows where the size changed.
+    rig.session.rows, rig.session.cols = 30, 100
+    rig.session.sizes.append((rig.session.head, 30, 100))
+    rig.recorder.earlier_sizes.append((changed_at, 30, 100))
+    shown = await rendering.describe(rig.session)
+    assert (shown.rows, shown.cols) == (30, 100)
+    assert shown.text[29].endswith("wide")
+
+
 async def test_a_screen_somebody_looks_at_is_kept_in_memory() -> None:
     rig = Rig()
     rig.output(lines(PIECE))

@@ -83,6 +83,21 @@ def read_all(extents: Sequence[Extent], start: int, end: int) -> Iterator[Record
         yield Gap(position, size.time_us, end)
 
 
+def read_sizes(extents: Sequence[Extent], start: int, stop: int) -> list[tuple[int, int, int]]:
+    """Read the changes of size from `start` on and before `stop`; see `SessionLog.sizes`.
+
+    Raises:
+        LogError: a file cannot be read.
+    """
+    sizes = []
+    for record in _records(extents, near=start):
+        if record.offset >= stop:
+            break
+        if isinstance(record, Resize) and record.offset >= start:
+            sizes.append((record.offset, record.rows, record.cols))
+    return sizes
+
+
 def _records(extents: Sequence[Extent], near: int | None = None) -> Iterator[Record]:
     """Read the intact records; begin close before the output at `near` if it is given."""
     for segment, size_bytes in extents:

@@ -27,7 +27,7 @@ from agentrelay.hq.log.format import (
     encode_record,
     encode_segment_header,
 )
-from agentrelay.hq.log.reading import Extent, read_all, read_output
+from agentrelay.hq.log.reading import Extent, read_all, read_output, read_sizes
 from agentrelay.hq.log.recovery import Recovery, recover_segments
 from agentrelay.hq.log.segment import (
     Segment,
@@ -384,6 +384,14 @@ class SessionLog:
         """
         extents, base, end = self._extents(start)
         return read_all(extents, max(start, base), end)
+
+    def sizes(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        """Give the changes of size from the offset `start` on and before `stop`: `(offset, rows, cols)`.
+
+        Raises:
+            LogError: a file cannot be read.
+        """
+        return read_sizes(self._extents(start)[0], start, stop)
 
     def _extents(self, offset: int) -> tuple[list[Extent], int, int]:
         """Give the segments with output at `offset` or later, and base and end, all as of one moment."""

@@ -324,3 +324,15 @@ def test_many_logs_hold_little_memory(tmp_path: Path) -> None:
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used / len(logs) < 4000
+
+
+def test_the_changes_of_size_can_be_read_by_themselves(directory: Path) -> None:
+    log = new_log(directory)
+    log.append_output(0, b"0123456789")
+    log.append(Resize(10, 1, 30, 100))
+    log.append_output(10, b"abc")
+    log.append(Resize(13, 2, 40, 120))
+    log.append(Resize(13, 3, 50, 130))
+    assert log.sizes(0, 14) == [(10, 30, 100), (13, 40, 120), (13, 50, 130)]
+    assert log.sizes(10, 13) == [(10, 30, 100)]
+    assert log.sizes(11, 13) == log.sizes(13, 13) == []
