@@ -79,7 +79,7 @@ class LogRecorder:
         return await asyncio.to_thread(self.log.read, start, max_bytes)
 
     async def sizes(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """Give the changes of size from `start` on and before `stop`: `(offset, rows, cols)`.
+        """Give the size in force at `start`, and its changes before `stop`: `(offset, rows, cols)`.
 
         Raises:
             LogError: a file cannot be read.

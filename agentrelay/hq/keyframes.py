@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from agentrelay.errors import LogError
 from agentrelay.hq.session import Session
@@ -33,16 +33,17 @@ class Keyframes:
     """The keyframes of all sessions of an HQ, made one at a time.
 
     Args:
-        keep: keeps a session's screen as it is now.
+        keep: keeps a session's screen as it is now; tells whether to ask it again for this session.
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self, keep: Callable[[Session], Awaitable[None]], *, clock: Callable[[], float] = time.monotonic
+        self, keep: Callable[[Session], Awaitable[bool]], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._keep = keep
         self._clock = clock
         self._marks: WeakKeyDictionary[Session, tuple[int, float]] = WeakKeyDictionary()
+        self._hopeless: WeakSet[Session] = WeakSet()
         self._due: dict[Session, None] = {}
         self._making: asyncio.Task[None] | None = None
 
@@ -53,7 +54,7 @@ class Keyframes:
         if session.head - offset < EVERY_BYTES:
             return
         self._marks[session] = session.head, now_s
-        if now_s - since_s >= SLOW_S and session.recording:
+        if now_s - since_s >= SLOW_S and session.recording and session not in self._hopeless:
             self._due[session] = None
             if self._making is None:
                 self._making = asyncio.get_running_loop().create_task(self._make())
@@ -64,7 +65,8 @@ class Keyframes:
             del self._due[session]
             began_s = self._clock()
             try:
-                await self._keep(session)
+                if not await self._keep(session):
+                    self._hopeless.add(session)
             except LogError as error:
                 log.warning("session %s: no keyframe: %s", session.session_id, error)
             except Exception:

@@ -41,14 +41,16 @@ PATIENCE_S = 5.0
 """How long the renderer may work to catch up with one session: ten times what the most there can be of usual
 output takes. Sequences that are made to take longer get an empty screen."""
 
-FROM_BYTES = 2 << 20
-"""How far back a new screen starts: 20 ms of work, and more than 1,000 lines of scrollback take."""
+REACH_BYTES = 6 << 20
+"""How far back a new screen may begin at a keyframe, or at the first byte: 70 ms of work for a full-screen
+program, 130 for text that scrolls."""
 
-KEYFRAME_BYTES = 8 << 20
-"""How far back a new screen starts where there is a keyframe: 80 ms of work."""
+FROM_BYTES = 2 << 20
+"""How far back it begins otherwise: more than 1,000 lines of scrollback take."""
 
 LAG_BYTES = 36 << 20
-"""A screen that is further behind than this begins anew: to feed it so much takes 0.4 s."""
+"""A screen that is further behind than this begins anew: to feed it so much takes 0.4 s. So far back may
+begin what nobody waits for."""
 
 MODES_S = 0.03
 """How long the terminal modes are looked for that are in force where a new screen starts."""
@@ -93,6 +95,7 @@ class _Rendering:
         self.questions: deque[tuple[int, int]] = deque()  # output, from and to, in which the program asks us
         self.answering: asyncio.Task[None] | None = None
         self.offset = 0
+        self.reach_bytes = REACH_BYTES
         self.size = (session.rows, session.cols)
         self._earlier_sizes: list[tuple[int, int, int]] = []  # of an earlier HQ's life
         self._screen: Screen | None = None
@@ -102,7 +105,7 @@ class _Rendering:
         head = session.head
         worked_s = 0.0
         screen = self._screen
-        if screen is None or screen.lost or head - self.offset > LAG_BYTES:
+        if screen is None or screen.lost or await self._is_overtaken(session):
             screen = self._screen = await self._begin(session)
         while self.offset < head:
             stop = await self._next_stop(session, head)
@@ -173,26 +176,52 @@ class _Rendering:
         self.incomplete = False
         if before is not None:
             await _rendered(before.close)
-        start = max(session.base, session.head - FROM_BYTES)
-        keyframe = await _keyframe(session) if start > 0 else None
-        self._earlier_sizes = []
+        keyframe = await self._near_keyframe(session)
+        if keyframe is not None:
+            self.offset = keyframe.offset
+        elif session.head - session.base <= self.reach_bytes:
+            self.offset = session.base
+        else:
+            self.offset = session.head - FROM_BYTES
+        await self._learn_sizes(session)
         if keyframe is not None:
             self.size = keyframe.rows, keyframe.cols
-            self.offset = keyframe.offset
-            self._earlier_sizes = await _sizes_before(session, keyframe.offset)
-            screen = await _rendered(partial(_new_screen, *self.size))
-            await _rendered(partial(screen.feed, keyframe.data))
-            return screen
-        self.size = next(((rows, cols) for _, rows, cols in session.sizes), (session.rows, session.cols))
-        self.offset = start
         screen = await _rendered(partial(_new_screen, *self.size))
-        if start > session.base:
-            modes = await _modes_at(session, start)
+        if keyframe is not None:
+            await _rendered(partial(screen.feed, keyframe.data))
+        elif self.offset > session.base:
+            modes = await _modes_at(session, self.offset)
             await _rendered(partial(screen.feed, _set_modes(modes.items())))
             # Begin with a whole line: here may be the middle of a sequence or a character.
-            offset, data = await session.read_output(start, CHUNK_BYTES)
+            offset, data = await session.read_output(self.offset, CHUNK_BYTES)
             self.offset = offset + data.find(b"\n") + 1
         return screen
+
+    async def _is_overtaken(self, session: Session) -> bool:
+        """Tell whether to begin anew is better than to go on."""
+        behind_bytes = session.head - self.offset
+        if not REACH_BYTES < behind_bytes <= LAG_BYTES:
+            return behind_bytes > LAG_BYTES
+        keyframe = await self._near_keyframe(session)
+        return keyframe is not None and keyframe.offset > self.offset
+
+    async def _near_keyframe(self, session: Session) -> Keyframe | None:
+        """Give the keyframe if all output from there on can be read, and is not much."""
+        if session.recorder is None:
+            return None
+        keyframe = await session.recorder.keyframe()
+        if keyframe is None or not session.base <= keyframe.offset <= session.head:
+            return None
+        return keyframe if session.head - keyframe.offset <= self.reach_bytes else None
+
+    async def _learn_sizes(self, session: Session) -> None:
+        """Learn the size at `offset`, and those that came later in an earlier HQ's life."""
+        stop = session.sizes[0][0] if session.sizes else session.head
+        self._earlier_sizes = []
+        if session.recorder is not None and self.offset < stop:
+            self._earlier_sizes = await session.recorder.sizes(self.offset, stop)
+        sizes = [*self._earlier_sizes, *session.sizes]
+        self.size = sizes[0][1:] if sizes else (session.rows, session.cols)
 
 
 _THREAD = ThreadPoolExecutor(1, thread_name_prefix="rendering")
@@ -228,22 +257,6 @@ def _start_renderer() -> None:
 async def prepare() -> None:
     """Start the process that renders, so that the first viewer does not wait for it."""
     await _rendered(_start_renderer)
-
-
-async def _keyframe(session: Session) -> Keyframe | None:
-    """Give the keyframe of a session if all output from there on can be read, and is not much."""
-    if session.recorder is None:
-        return None
-    keyframe = await session.recorder.keyframe()
-    if keyframe is None or not session.base <= keyframe.offset <= session.head:
-        return None
-    return keyframe if session.head - keyframe.offset <= KEYFRAME_BYTES else None
-
-
-async def _sizes_before(session: Session, start: int) -> list[tuple[int, int, int]]:
-    """Give the changes of size from `start` on that came before this HQ's life."""
-    stop = session.sizes[0][0] if session.sizes else session.head
-    return [] if session.recorder is None or stop <= start else await session.recorder.sizes(start, stop)
 
 
 async def _modes_at(session: Session, start: int) -> dict[bytes, bytes]:
@@ -330,14 +343,19 @@ async def snapshot(session: Session) -> Snapshot | None:
         return None if data is None else Snapshot(rendering.offset, data)
 
 
-async def keep_keyframe(session: Session) -> None:
+async def keep_keyframe(session: Session) -> bool:
     """Keep the screen of a session as it is now, for renderings that begin later; see `snapshot`.
+
+    Returns:
+        Whether to try again later: not after output that takes too long to render or ended the renderer.
 
     Raises:
         LogError: the output log cannot be read or written.
     """
     is_extra = session not in _renderings
     rendering = _rendering(session)
+    if is_extra:
+        rendering.reach_bytes = LAG_BYTES
     used_s = rendering.used_s
     async with rendering.turn:
         screen = await rendering.catch_up(session)
@@ -347,6 +365,7 @@ async def keep_keyframe(session: Session) -> None:
         _renderings.pop(session, None)  # nobody has asked for it: it is 2 MB
     if data is not None and session.recorder is not None and session.recording:
         await session.recorder.keep(keyframe)
+    return not rendering.incomplete
 
 
 async def describe(session: Session, *, cells: bool = False) -> ScreenInfo:

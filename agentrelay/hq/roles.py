@@ -90,7 +90,7 @@ class Recorder(Protocol):
         """Give `(offset, bytes)` from `start` or the first byte after it that is there; b"" at the end."""
 
     async def sizes(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """Give the changes of size from `start` on and before `stop`: `(offset, rows, cols)`."""
+        """Give the size in force at `start`, and its changes before `stop`: `(offset, rows, cols)`."""
 
     async def keyframe(self) -> Keyframe | None:
         """Give the newest keyframe."""

@@ -20,14 +20,16 @@ class Keeper:
     def __init__(self, clock: Clock) -> None:
         self.asked: list[Session] = []
         self.error: Exception | None = None
+        self.hopeful = True
         self.seconds = 0.0
         self._clock = clock
 
-    async def keep(self, session: Session) -> None:
+    async def keep(self, session: Session) -> bool:
         self.asked.append(session)
         self._clock.advance(self.seconds)
         if self.error is not None:
             raise self.error
+        return self.hopeful
 
 
 @pytest.fixture
@@ -127,3 +129,15 @@ async def test_what_is_not_recorded_is_not_kept(made: Keyframes, keeper: Keeper,
     put_out(made, rig, clock, seconds=SLOWLY)
     await turns()
     assert keeper.asked == []
+
+
+async def test_what_cannot_be_rendered_is_not_tried_again(
+    made: Keyframes, keeper: Keeper, clock: Clock
+) -> None:
+    keeper.hopeful = False
+    hopeless, other = Rig(), Rig()
+    for rig in (hopeless, other, hopeless):
+        made.look_at(rig.session)
+        put_out(made, rig, clock, seconds=SLOWLY)
+        await turns()
+    assert keeper.asked == [hopeless.session, other.session]

@@ -3,6 +3,7 @@
 import pytest
 
 from agentrelay.hq import rendering
+from agentrelay.hq.log.keyframe import Keyframe
 from tests.hq.fakes import Rig
 
 PIECE = 500
@@ -13,6 +14,7 @@ PASTE_MODE = b"\x1b[?2004"
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "FROM_BYTES", PIECE)
+    monkeypatch.setattr(rendering, "REACH_BYTES", PIECE)
     monkeypatch.setattr(rendering, "CHUNK_BYTES", PIECE)
     monkeypatch.setattr(rendering, "MODES_S", 60.0)
 
@@ -101,7 +103,7 @@ async def whole_screen(rig: Rig) -> bytes | None:
 async def test_a_screen_that_was_drawn_long_ago_is_whole_after_a_keyframe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rendering, "KEYFRAME_BYTES", 8 * PIECE)
+    monkeypatch.setattr(rendering, "REACH_BYTES", 8 * PIECE)
     rig = Rig()
     rig.output(SET_UP)
     for number in range(20):
@@ -119,10 +121,46 @@ async def test_a_screen_that_was_drawn_long_ago_is_whole_after_a_keyframe(
     assert (await rendering.describe(rig.session)).title == "an agent"
 
 
+async def test_a_screen_that_is_near_the_first_byte_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "REACH_BYTES", 8 * PIECE)
+    rig = Rig()
+    rig.output(SET_UP + b"\x1b[10;10Hstep" * (7 * PIECE // 12))
+    rig.recorder.write()
+    shown = await rendering.snapshot(rig.session)
+    assert shown is not None
+    assert shown.data == await whole_screen(rig)
+
+
+async def test_the_first_keyframe_is_whole_and_one_after_a_burst_too() -> None:
+    rig = Rig()
+    rig.output(SET_UP)
+    for n_bytes in (3 * PIECE, 100 * PIECE):
+        rig.output(b"\x1b[10;10Hstep" * (n_bytes // 12))
+        rig.recorder.write()
+        await rendering.keep_keyframe(rig.session)
+        shown = await rendering.snapshot(rig.session)
+        assert shown is not None
+        assert shown.data == await whole_screen(rig)
+        forget(rig)
+
+
+async def test_a_screen_that_a_keyframe_has_overtaken_begins_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    rig.output(b"\x1b]2;old\x07")
+    rig.recorder.write()
+    await rendering.snapshot(rig.session)
+    rendering_of_it = rendering._renderings[rig.session]
+    rig.output(lines(20 * PIECE))
+    rig.recorder.write()
+    rig.recorder.kept = Keyframe(rig.session.head, 24, 80, b"\x1b]2;from the keyframe\x07")
+    assert (await rendering.describe(rig.session)).title == "from the keyframe"
+    assert rendering._renderings[rig.session] is rendering_of_it
+
+
 async def test_without_a_keyframe_or_far_behind_one_a_screen_is_made_of_what_came_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rendering, "KEYFRAME_BYTES", 8 * PIECE)
+    monkeypatch.setattr(rendering, "REACH_BYTES", 8 * PIECE)
     rig = Rig()
     rig.output(SET_UP)
     rig.recorder.write()
@@ -131,7 +169,7 @@ async def test_without_a_keyframe_or_far_behind_one_a_screen_is_made_of_what_cam
     rig.recorder.write()
     assert (await rendering.describe(rig.session)).title == ""
     forget(rig)
-    monkeypatch.setattr(rendering, "KEYFRAME_BYTES", 10 * PIECE)
+    monkeypatch.setattr(rendering, "REACH_BYTES", 10 * PIECE)
     assert (await rendering.describe(rig.session)).title == "an agent"
     forget(rig)
     rig.recorder.base = rig.recorder.kept.offset + 1 if rig.recorder.kept else 0
@@ -188,5 +226,14 @@ async def test_there_is_no_keyframe_in_the_middle_of_a_picture(monkeypatch: pyte
     rig = Rig()
     rig.output(b"\x1bPq" + b"x" * 1_100_000)
     rig.recorder.write()
-    await rendering.keep_keyframe(rig.session)
+    assert await rendering.keep_keyframe(rig.session)
+    assert rig.recorder.kept is None
+
+
+async def test_what_takes_too_long_to_render_has_no_keyframe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "PATIENCE_S", 0.0)
+    rig = Rig()
+    rig.output(b"\x1b[2000b" * 20_000)
+    rig.recorder.write()
+    assert not await rendering.keep_keyframe(rig.session)
     assert rig.recorder.kept is None

@@ -84,27 +84,30 @@ def read_all(extents: Sequence[Extent], start: int, end: int) -> Iterator[Record
 
 
 def read_sizes(extents: Sequence[Extent], start: int, stop: int) -> list[tuple[int, int, int]]:
-    """Read the changes of size from `start` on and before `stop`; see `SessionLog.sizes`.
+    """Read the size in force at `start` and its changes before `stop`; see `SessionLog.sizes`.
 
     Raises:
         LogError: a file cannot be read.
     """
-    sizes = []
-    for record in _records(extents, near=start):
+    header = extents[0].segment.header if extents else None
+    sizes = [(start, header.rows, header.cols)] if header else []
+    for record in _records(extents, near=start, marks=True):
         if record.offset >= stop:
             break
-        if isinstance(record, Resize) and record.offset >= start:
+        if isinstance(record, Mark | Resize) and record.offset <= start:
+            sizes = [(start, record.rows, record.cols)]
+        elif isinstance(record, Resize):
             sizes.append((record.offset, record.rows, record.cols))
     return sizes
 
 
-def _records(extents: Sequence[Extent], near: int | None = None) -> Iterator[Record]:
+def _records(extents: Sequence[Extent], near: int | None = None, *, marks: bool = False) -> Iterator[Record]:
     """Read the intact records; begin close before the output at `near` if it is given."""
     for segment, size_bytes in extents:
         try:
             position = 0 if near is None else segment.position_before(near)
             for record in read_records(segment, position, size_bytes):
-                if not isinstance(record, Mark):
+                if marks or not isinstance(record, Mark):
                     yield record
         except FileNotFoundError:
             continue  # deleted by a limit since the reader looked: what follows is still there

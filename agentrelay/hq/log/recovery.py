@@ -1,8 +1,8 @@
 """What a log is worth after a crash: which segments count, and where the last one's good records end.
 
-Only the last segment can be torn: a segment is synced before the next one is begun. Of the last one, recovery
-reads from the last intact MARK on and cuts behind the last good record; what is before is checked when
-somebody reads it. So a start costs one block per session, however much output it has.
+When HQ is killed only the last segment can be torn. Of that one, recovery reads from the last intact MARK on
+and cuts behind the last good record; what is before is checked when somebody reads it. So a start costs one
+block per session, however much output it has.
 """
 
 import os

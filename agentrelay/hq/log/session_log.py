@@ -27,6 +27,7 @@ from agentrelay.hq.log.format import (
     encode_record,
     encode_segment_header,
 )
+from agentrelay.hq.log.keyframe import NAME as KEYFRAME_NAME
 from agentrelay.hq.log.reading import Extent, read_all, read_output, read_sizes
 from agentrelay.hq.log.recovery import Recovery, recover_segments
 from agentrelay.hq.log.segment import (
@@ -335,6 +336,7 @@ class SessionLog:
             self._segments = [Segment(path, header, len(data))]
             self._disk_bytes = len(data)
         last.path.unlink(missing_ok=True)
+        (self.directory / KEYFRAME_NAME).unlink(missing_ok=True)
         sync_directory(self.directory)
         return True
 
@@ -386,7 +388,7 @@ class SessionLog:
         return read_all(extents, max(start, base), end)
 
     def sizes(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """Give the changes of size from the offset `start` on and before `stop`: `(offset, rows, cols)`.
+        """Give the size in force at the offset `start` and its changes before `stop`: `(offset, rows, cols)`.
 
         Raises:
             LogError: a file cannot be read.

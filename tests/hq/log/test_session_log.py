@@ -333,6 +333,8 @@ def test_the_changes_of_size_can_be_read_by_themselves(directory: Path) -> None:
     log.append_output(10, b"abc")
     log.append(Resize(13, 2, 40, 120))
     log.append(Resize(13, 3, 50, 130))
-    assert log.sizes(0, 14) == [(10, 30, 100), (13, 40, 120), (13, 50, 130)]
+    assert log.sizes(0, 14) == [(0, 24, 80), (10, 30, 100), (13, 40, 120), (13, 50, 130)]
+    assert log.sizes(9, 13) == [(9, 24, 80), (10, 30, 100)]
     assert log.sizes(10, 13) == [(10, 30, 100)]
-    assert log.sizes(11, 13) == log.sizes(13, 13) == []
+    assert log.sizes(11, 13) == [(11, 30, 100)]
+    assert log.sizes(13, 14) == [(13, 50, 130)]
