@@ -28,6 +28,7 @@ START_S = 60.0
 STOP_S = 30.0
 """`agentrelay-runner --stop` gives the daemon 12 s before it kills it, and then the keeper 12 s."""
 POLL_S = 0.05
+MOST_FAILURES = 3
 TAIL_LINES = 20
 PR_SET_PDEATHSIG = 1
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -41,11 +42,13 @@ class LocalRunError(Exception):
 
 @dataclass
 class Part:
-    """HQ or the runner: a child process and the file that has its output."""
+    """HQ or the runner: a command, the process that runs it now, and the file that has its output."""
 
     name: str
-    process: Process
+    command: tuple[str, ...]
     log_path: Path
+    process: Process
+    is_ready: Callable[[], bool]
 
     def last_lines(self) -> str:
         """Say what it wrote last."""
@@ -102,26 +105,26 @@ class LocalRun:
         self._env = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
 
     async def run(self) -> None:
-        """Start HQ, then the runner, say how to log in, and wait for one of them to end.
+        """Start HQ, then the runner, say how to log in, and keep both running.
 
         Raises:
-            LocalRunError: one of them ended, or did not become ready. `stop` still has to be called.
+            LocalRunError: one of them did not become ready. `stop` still has to be called.
         """
         self._log_dir.mkdir(parents=True, exist_ok=True)
         hq = await self._start(
             "HQ",
             *(local_system.command("agentrelay-hq"), "--host", "127.0.0.1", "--port", str(self.port)),
             *("--data-dir", str(local_system.data_dir(self.port))),
+            is_ready=lambda: self._runners() is not None,
         )
-        await self._ready(hq, lambda: self._runners() is not None)
         say(f"HQ      http://127.0.0.1:{self.port} (its output: {hq.log_path})")
 
         runner = await self._start(
             "The runner",
             *(local_system.command("agentrelay-runner"), "--runner-id", self.runner_id),
             *("--hq-url", f"ws://127.0.0.1:{self.port}/ws/runner"),
+            is_ready=lambda: bool(self._runners()),
         )
-        await self._ready(runner, lambda: bool(self._runners()))
         say(f"runner  {self.runner_id} (its output: {runner.log_path})")
 
         try:
@@ -129,9 +132,7 @@ class LocalRun:
         except local_system.NoLoginLink as error:
             raise LocalRunError(f"HQ made no login link: {error}") from None
         say(f"\nOpen this to log in; it works once:\n\n  {link}\n\nCtrl-C stops everything.")
-        ends = [asyncio.create_task(part.process.wait()) for part in self._parts]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        self._check_alive()
+        await asyncio.gather(*(self._keep_running(part) for part in self._parts))
 
     async def stop(self) -> None:
         """End the sessions and everything that was started."""
@@ -144,10 +145,17 @@ class LocalRun:
                 await self._ended(part.process)
         say("Stopped")
 
-    async def _start(self, name: str, *command: str) -> Part:
+    async def _start(self, name: str, *command: str, is_ready: Callable[[], bool]) -> Part:
         log_path = self._log_dir / f"{Path(command[0]).name}.log"
-        with log_path.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
+        log_path.unlink(missing_ok=True)
+        part = Part(name, command, log_path, await self._launch(command, log_path), is_ready)
+        self._parts.append(part)
+        await self._ready(part)
+        return part
+
+    async def _launch(self, command: tuple[str, ...], log_path: Path) -> Process:
+        with log_path.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
                 *command,
                 stdin=DEVNULL,
                 stdout=log,
@@ -156,15 +164,32 @@ class LocalRun:
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
-        part = Part(name, process, log_path)
-        self._parts.append(part)
-        return part
 
-    async def _ready(self, part: Part, is_ready: Callable[[], bool]) -> None:
+    async def _keep_running(self, part: Part) -> None:
+        """Start a part again when it ends, as whatever runs it for real would: its sessions go on.
+
+        Raises:
+            LocalRunError: it did not become ready again, several times in a row.
+        """
+        failures = 0
+        while True:
+            await part.process.wait()
+            say(f"{part.name} ended by itself and is started again (its output: {part.log_path})")
+            part.process = await self._launch(part.command, part.log_path)
+            try:
+                await self._ready(part)
+                failures = 0
+            except LocalRunError:
+                failures += 1
+                if failures == MOST_FAILURES:
+                    raise
+
+    async def _ready(self, part: Part) -> None:
         try:
             async with asyncio.timeout(START_S):
-                while not await asyncio.to_thread(is_ready):
-                    self._check_alive()
+                while not await asyncio.to_thread(part.is_ready):
+                    if part.process.returncode is not None:
+                        raise LocalRunError(f"{part.name} ended by itself. {part.last_lines()}")
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise LocalRunError(
@@ -179,11 +204,6 @@ class LocalRun:
                 return runners
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return None
-
-    def _check_alive(self) -> None:
-        for part in self._parts:
-            if part.process.returncode is not None:
-                raise LocalRunError(f"{part.name} ended by itself. {part.last_lines()}")
 
     async def _stop_keeper(self) -> None:
         process = await asyncio.create_subprocess_exec(

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,9 @@ class Place:
     def pid(self, name: str) -> int:
         return int((self.path / f"{name}.pid").read_text())
 
+    def runs_anew(self, name: str, before: int) -> bool:
+        return self.pid(name) != before and self.is_left(name)
+
     def is_left(self, name: str) -> bool:
         try:
             os.kill(self.pid(name), 0)
@@ -143,13 +148,43 @@ def test_being_killed_takes_hq_and_the_runner_along(place: Place) -> None:
         os.close(pidfd)
 
 
-def test_a_runner_that_ends_is_told_with_its_last_lines_and_stops_hq(place: Place) -> None:
+@pytest.mark.parametrize(("name", "said"), [("hq", "HQ"), ("runner", "The runner")])
+def test_what_ends_by_itself_is_started_again_and_no_session_is_ended(
+    place: Place, name: str, said: str
+) -> None:
     run, _ = place.start_and_wait()
-    os.kill(place.pid("runner"), signal.SIGKILL)
+    assert run.stdout is not None
+    before = place.pid(name)
+    for _ in range(2):
+        pidfd = os.pidfd_open(place.pid(name))
+        os.kill(place.pid(name), signal.SIGKILL)
+        assert next(line for line in run.stdout if line.strip()).startswith(f"{said} ended by itself and is")
+        assert select.select([pidfd], [], [], 20)[0]
+        os.close(pidfd)
+        until(partial(place.runs_anew, name, before))
+        before = place.pid(name)
+    assert not (place.path / "stopped").exists()
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(20) == 0
+    assert not place.is_left("hq")
+    assert not place.is_left("runner")
+
+
+def test_an_hq_that_does_not_come_up_again_ends_everything(place: Place) -> None:
+    run, _ = place.start_and_wait()
+    (place.path / "hq-fails").touch()
+    os.kill(place.pid("hq"), signal.SIGKILL)
     output, _ = run.communicate(timeout=20)
     assert run.returncode == 1
-    assert "The runner ended by itself. Its last lines:\n  the runner says this\n" in output
-    assert not place.is_left("hq")
+    assert "HQ ended by itself. Its last lines:\n  HQ cannot do it\n" in output
+    assert not place.is_left("runner")
+
+
+def until(happens: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
 
 
 def test_an_hq_that_does_not_start_is_told_with_what_it_said(place: Place) -> None:
