@@ -29,6 +29,11 @@ SystemNumber = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """A pid, an exit code or the number of a signal."""
 HeldId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
 """An id a runner gives back: HQ makes file names and headers of it."""
+Name256 = Annotated[str, Meta(max_length=256)]
+"""What a runner says of itself, for people."""
+MAX_TOLD_CHARS = 4096
+Told = Annotated[str, Meta(max_length=MAX_TOLD_CHARS)]
+"""A path, or what is told of a command."""
 Text = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
 """Text that reaches the operating system, which ends a string at NUL."""
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
@@ -214,10 +219,10 @@ class Error(Message):
 class Preset(Struct, frozen=True, kw_only=True):
     """A preset whose program the runner found."""
 
-    name: str
-    label: str
-    path: str
-    note: str = ""
+    name: Name256
+    label: Name256
+    path: Told
+    note: Told = ""
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -231,13 +236,14 @@ class Held(Struct, frozen=True, kw_only=True):
     input: Offset
     rows: Rows
     cols: Cols
-    command: list[str]
-    cwd: str
+    command: list[Told]
+    cwd: Told
 
     def __post_init__(self) -> None:
         """Refuse what nobody can hold (msgspec calls this for every message that arrives)."""
         if self.base > self.head:
             raise ValueError(f"a session held from {self.base} to {self.head}")
+        _check_told(self.command)
 
 
 class Register(Message):
@@ -246,11 +252,11 @@ class Register(Message):
     type = "register"
     protocol: int
     runner_id: str
-    version: str
-    hostname: str
-    os: str
-    arch: str
-    presets: list[Preset] = []
+    version: Name256
+    hostname: Name256
+    os: Name256
+    arch: Name256
+    presets: Annotated[list[Preset], Meta(max_length=100)] = []
     sessions: list[Held] = []
 
     def __post_init__(self) -> None:
@@ -269,8 +275,22 @@ class Started(Message):
     pid: SystemNumber
     rows: Rows
     cols: Cols
-    command: list[str]
-    cwd: str
+    command: list[Told]
+    cwd: Told
+
+    def __post_init__(self) -> None:
+        """Refuse what no runner tells."""
+        _check_told(self.command)
+
+
+def _check_told(command: list[str]) -> None:
+    """Refuse a command that is longer than any a runner tells: HQ keeps it as long as the session.
+
+    Raises:
+        ValueError: it is.
+    """
+    if len(command) + sum(map(len, command)) > MAX_TOLD_CHARS:
+        raise ValueError(f"a command of more than {MAX_TOLD_CHARS} characters is to be shortened")
 
 
 class StartNotDone(Message):

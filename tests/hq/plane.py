@@ -45,6 +45,7 @@ from agentrelay.protocol.messages import (
     decode_from_hq,
     encode,
 )
+from agentrelay.runner.registration import shortened
 from agentrelay.transport.dial import dial
 from agentrelay.transport.endpoint import Endpoint
 from agentrelay.transport.takeover import takeover
@@ -324,8 +325,8 @@ class FakeRunner:
                 pid=42,
                 rows=asked.rows,
                 cols=asked.cols,
-                command=asked.command or ["/bin/sh"],
-                cwd=asked.cwd or "/home",
+                command=shortened(asked.command or ["/bin/sh"]),
+                cwd=(asked.cwd or "/home")[:4096],
             )
         )
 

@@ -546,3 +546,22 @@ def test_a_damaged_message_raises_nothing_but_a_protocol_error(
 def test_a_view_of_the_receive_buffer_will_do(message: m.Message) -> None:
     text = m.encode(message)
     assert m.decode_from_viewer(memoryview(b"--" + text)[2:]) == message
+
+
+@pytest.mark.parametrize("kind", ["started", "register"])
+def test_a_runner_cannot_have_hq_keep_a_command_of_any_length(kind: str) -> None:
+    facts: dict[str, Any] = {"session_id": "s", "epoch": "e", "pid": 1, "rows": 1, "cols": 1, "cwd": "/"}
+    held = {"base": 0, "head": 0, "input": 0}
+    about = {"protocol": 1, "runner_id": "r", "version": "1", "hostname": "h", "os": "o", "arch": "a"}
+
+    def message(command: list[str]) -> bytes:
+        if kind == "started":
+            payload = {**facts, "stream": 1, "command": command}
+        else:
+            payload = {**about, "sessions": [{**facts, **held, "command": command}]}
+        return json.dumps({"type": kind, "payload": payload}).encode()
+
+    assert m.decode_from_runner(message(["x" * 2000, "y" * 2000]))
+    for command in (["x" * 5000], ["x" * 2500] * 2, [""] * 5000):
+        with pytest.raises(ProtocolError):
+            m.decode_from_runner(message(command))

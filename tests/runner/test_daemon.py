@@ -217,7 +217,7 @@ async def test_a_limit_holds_a_program_back_until_it_moves(hq: FakeHq, run_runne
 async def test_a_resize_and_a_signal_reach_the_program(hq: FakeHq, run_runner: StartRunner) -> None:
     await run_runner()
     link = await linked(hq)
-    script = "trap 'stty size' WINCH; trap 'echo int' INT; echo ready; while :; do read -t 600 x; done"
+    script = "trap 'stty size' WINCH; trap 'echo int' INT; echo ready; while :; do read -t 0.1 x; done"
     await link.start("s", 1, command=["bash", "-c", script], rows=30, cols=100)
     await link.output(1, b"ready")
     await link.say("resize", stream=1, rows=41, cols=133)

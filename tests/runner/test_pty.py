@@ -469,7 +469,8 @@ async def test_input_that_waits_when_the_link_breaks_is_for_hq_to_send_again(
 
 
 async def test_a_resize_reaches_the_program(make: Make, program: Callable[[str], tuple[int, int]]) -> None:
-    pid, master = program("trap 'stty size' WINCH; echo ready; while :; do read -t 600 line; done")
+    # A signal that comes just before a read is noticed when the read is over.
+    pid, master = program("trap 'stty size' WINCH; echo ready; while :; do read -t 0.1 line; done")
     session = make(master, pid=pid)
     follower = follow(session)
     await follower.until(lambda: b"ready" in output(session))
