@@ -123,6 +123,17 @@ describe("OutputStream", () => {
     expect(stream.offset).toBe(11);
   });
 
+  it("knows where a replay ends that lacks something in the middle", () => {
+    const stream = new OutputStream();
+    stream.receiveAttached(log(10, 8), { resync: false });
+    stream.receiveBinary(bytes("23"));
+    expect(shown(stream.receiveGap(4, 7))).toBe("[gap 4-7]");
+    const [replayed, live] = stream.receiveBinary(bytes("789abc"));
+    expect(replayed).toMatchObject({ replay: true, offset: 10 });
+    expect(live).toMatchObject({ replay: false, offset: 13 });
+    expect(stream.replaying).toBe(false);
+  });
+
   it("gives the same stream for every split into frames", () => {
     const text = "0123456789abcdefghij";
     for (let cut = 1; cut < text.length; cut += 1) {

@@ -79,6 +79,8 @@ export class OutputStream {
   }
 
   receiveGap(from: number, to: number): OutputStep[] {
+    // What is missing from a replay of the log counts as replayed.
+    if (!this.#replayIsSnapshot) this.#replayLeft = Math.max(0, this.#replayLeft - (to - this.#position));
     this.#position = to;
     if (to <= this.#next) return [];
     const lost = { step: "gap", from: Math.max(from, this.#next), to } as const;
