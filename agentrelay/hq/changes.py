@@ -104,5 +104,5 @@ def row_of(session: Session) -> SessionRow:
         ended_at=session.ended_at,
         exit_code=session.exit_code,
         signal=session.signal,
-        recording=session.recording,
+        recording=session.recorded,
     )

@@ -12,7 +12,7 @@ import asyncio
 import re
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Literal
 
@@ -56,7 +56,7 @@ class EventHub:
     def publish(self, kind: EventKind, data: msgspec.Struct | Mapping[str, object]) -> None:
         """Tell every subscriber. Encodes once, waits for nobody."""
         self._published += 1
-        event = self._encode(kind, data)
+        event = self._event(self._published, kind, msgspec.json.encode(data))
         self._kept.append(event)
         self._kept_bytes += len(event)
         while len(self._kept) > KEPT_EVENTS or self._kept_bytes > KEPT_BYTES:
@@ -69,12 +69,13 @@ class EventHub:
         self._wake()
 
     async def subscribe(
-        self, snapshot: Callable[[], object], last_event_id: str | None = None
+        self, snapshot: Callable[[], Awaitable[bytes]], last_event_id: str | None = None
     ) -> AsyncIterator[bytes]:
         """Give the event stream as chunks of whole events, until the hub is closed.
 
         Args:
-            snapshot: gives everything a fresh subscriber has to know, as something msgspec can encode.
+            snapshot: gives everything a fresh subscriber has to know, as JSON. It may take several turns of
+                the loop: what happens meanwhile is told behind it.
             last_event_id: as the browser sent it; the stream goes on behind it where that is still possible,
                 else it begins with a `snapshot`.
         """
@@ -83,7 +84,7 @@ class EventHub:
             oldest = self._published - len(self._kept)
             if cursor is None or cursor < oldest:
                 cursor = self._published
-                yield self._encode("snapshot", snapshot())
+                yield self._event(cursor, "snapshot", await snapshot())
             elif cursor < self._published:
                 first = cursor - oldest
                 chunk = list(islice(self._kept, first, first + _MAX_CHUNK_EVENTS))
@@ -92,14 +93,9 @@ class EventHub:
             elif not await self._wait():
                 yield _KEEP_ALIVE
 
-    def _encode(self, kind: str, data: object) -> bytes:
+    def _event(self, number: int, kind: str, data: bytes) -> bytes:
         # JSON has no raw line breaks, so the data is always one line.
-        return b"id: %s-%d\nevent: %s\ndata: %s\n\n" % (
-            self._boot.encode(),
-            self._published,
-            kind.encode(),
-            msgspec.json.encode(data),
-        )
+        return b"id: %s-%d\nevent: %s\ndata: %s\n\n" % (self._boot.encode(), number, kind.encode(), data)
 
     def _resume(self, last_event_id: str | None) -> int | None:
         found = _EVENT_ID.fullmatch(last_event_id or "")

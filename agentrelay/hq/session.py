@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-from agentrelay.errors import LimitReached, NotInControl, RunnerAway, SessionOver
+from agentrelay.errors import LimitReached, NotInControl, ProtocolError, RunnerAway, SessionOver
 from agentrelay.fastpath import FREE, ByteRing
 from agentrelay.hq.info import SessionInfo, SessionState
-from agentrelay.hq.input_queue import InputQueue
+from agentrelay.hq.input_queue import WINDOW_BYTES, InputQueue
 from agentrelay.hq.roles import Follower, Link, Recorder
 from agentrelay.protocol import pace
 from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, StreamId
@@ -24,8 +24,14 @@ RING_BYTES = 4 << 20
 QUIET_S = 2.0
 """Without output for this long, a session's ring memory is given back."""
 
+MAX_UNLOGGED_GAPS = 16
+"""A ring is kept for each until the log has it; a runner makes one when it comes back, at most."""
+
 SIZES = 256
 """Changes of size that a session remembers for rendering."""
+
+MOST_INPUT_BYTES = 4 * WINDOW_BYTES
+"""Input that can wait. A viewer is not read from one window on; but others can come and take control."""
 
 INPUT_KEYS = 64
 """Viewers whose input counts a session remembers for resuming."""
@@ -97,7 +103,10 @@ class Session:
         self.cwd = cwd
         self.rows = rows
         self.cols = cols
+        self.recorded = recording
+        """Whether it was started with recording."""
         self.recording = recording
+        """Whether its output is recorded now: a disk may have refused."""
         self.created_at = created_at
         self.ended_at: float | None = None
         self.state = State.STARTING
@@ -119,6 +128,7 @@ class Session:
         `(offset, rows, cols)`, oldest first."""
         self.input = InputQueue()
         self._input_taken: dict[str, int] = {}
+        self._unlogged_gaps: deque[int] = deque()  # where they begin; each has a ring before it
         self._changed = changed
         self._active = active
         self._unattended = unattended
@@ -275,9 +285,18 @@ class Session:
             return start, bytes(view)
 
     def on_gap(self, start: int, stop: int) -> None:
-        """The runner no longer has the bytes `[start, stop)`: record it, show it, go on at `stop`."""
+        """The runner no longer has the bytes `[start, stop)`: record it, show it, go on at `stop`.
+
+        Raises:
+            ProtocolError: too many gaps are not in the log yet.
+        """
         ring = self.writable_ring()
         if self.acked < start:
+            if len(self._unlogged_gaps) == MAX_UNLOGGED_GAPS:
+                raise ProtocolError(
+                    "limit_reached", f"{MAX_UNLOGGED_GAPS} gaps in the output of {self.session_id} at a time"
+                )
+            self._unlogged_gaps.append(start)
             # The log writer is not done with this ring; it goes on to the next one by itself.
             self.ring = ByteRing(RING_BYTES, offset=stop)
             self.ring.keep = stop
@@ -291,6 +310,8 @@ class Session:
 
     def on_logged(self, offset: int) -> None:
         """The log has the output before `offset`."""
+        while self._unlogged_gaps and self._unlogged_gaps[0] < offset:
+            self._unlogged_gaps.popleft()
         if self.ring is not None:
             self.ring.keep = offset
             for follower in list(self.followers):
@@ -439,9 +460,11 @@ class Session:
         Raises:
             SessionOver: the program has ended.
             NotInControl: another viewer controls.
+            LimitReached: so much waits already that nobody can have waited for the program to read.
         """
         self._need_running()
         self._need_control(follower)
+        self._need_room(MOST_INPUT_BYTES)
         self._take_input(follower.viewer_id, data)
 
     def send_input(self, data: bytes) -> None:
@@ -452,11 +475,13 @@ class Session:
             LimitReached: it has not read what came before.
         """
         self._need_running()
-        if self.input.full:
-            raise LimitReached(
-                f"the program has not read the last {self.input.taken - self.input.applied} bytes"
-            )
+        self._need_room(WINDOW_BYTES)
         self._take_input("api", data)
+
+    def _need_room(self, bound_bytes: int) -> None:
+        waiting_bytes = self.input.taken - self.input.applied
+        if waiting_bytes >= bound_bytes:
+            raise LimitReached(f"the program has not read the last {waiting_bytes} bytes")
 
     def _take_input(self, who: str, data: bytes | memoryview) -> None:
         self.input.take(data, self._clock())

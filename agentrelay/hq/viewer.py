@@ -12,7 +12,7 @@ import logging
 from msgspec import UNSET
 
 from agentrelay import fastpath
-from agentrelay.errors import LogError, NotInControl, ProtocolError, RequestError, SessionOver
+from agentrelay.errors import LimitReached, LogError, NotInControl, ProtocolError, RequestError, SessionOver
 from agentrelay.hq import rendering
 from agentrelay.hq.metrics import Metrics
 from agentrelay.hq.session import Session
@@ -420,6 +420,8 @@ class Viewer:
         except (NotInControl, SessionOver) as error:
             self.on_trouble(error.code, str(error))
             return
+        except LimitReached as error:
+            self.on_trouble(error.code, str(error))  # and count it: it is not to be sent again
         if self._key is not None:
             taken = session.count_input(self._key, len(data))
             if taken - self._told_input >= INPUT_ACK_EVERY_BYTES:

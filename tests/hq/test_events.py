@@ -3,6 +3,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentrelay.hq import events
@@ -36,8 +37,12 @@ class Reader:
         return self.pending.pop(0)
 
 
+async def snapshot() -> bytes:
+    return msgspec.json.encode(SNAPSHOT)
+
+
 def subscribe(hub: EventHub, last_event_id: str | None = None) -> Reader:
-    return Reader(hub.subscribe(lambda: SNAPSHOT, last_event_id))
+    return Reader(hub.subscribe(snapshot, last_event_id))
 
 
 async def test_a_fresh_subscriber_is_told_everything_and_then_what_happens() -> None:
@@ -137,7 +142,7 @@ async def test_what_is_kept_is_bounded_however_large_events_are() -> None:
 
 async def test_one_chunk_is_bounded() -> None:
     hub = EventHub()
-    stream = hub.subscribe(lambda: SNAPSHOT)
+    stream = hub.subscribe(snapshot)
     await anext(stream)
     for n in range(500):
         hub.publish("session", {"n": n})
@@ -147,7 +152,7 @@ async def test_one_chunk_is_bounded() -> None:
 
 async def test_silence_is_broken_by_a_comment() -> None:
     hub = EventHub(keep_alive_s=0.001)
-    stream = hub.subscribe(lambda: SNAPSHOT)
+    stream = hub.subscribe(snapshot)
     await anext(stream)
     assert [await anext(stream) for _ in range(2)] == [b": keep-alive\n\n"] * 2
     hub.publish("runner", {"n": 1})
@@ -182,3 +187,17 @@ async def test_a_subscriber_that_leaves_is_forgotten() -> None:
         await task
     assert hub.subscribers == 0
     hub.publish("session", {"n": 1})
+
+
+async def test_what_happens_while_a_snapshot_is_made_is_told_behind_it() -> None:
+    hub = EventHub()
+
+    async def slow_snapshot() -> bytes:
+        hub.publish("session", {"n": 1})
+        return b"{}"
+
+    reader = Reader(hub.subscribe(slow_snapshot))
+    event_id, kind, _ = await reader.next()
+    assert kind == "snapshot"
+    assert (await reader.next())[2] == {"n": 1}
+    assert (await subscribe(hub, event_id).next())[2] == {"n": 1}

@@ -666,6 +666,23 @@ async def test_a_restarted_hq_knows_every_session_where_its_log_ends(
             assert viewer.output == b"abc"
 
 
+async def test_what_was_recorded_before_a_disk_was_full_is_there_after_a_restart(
+    plane: Plane, runner: FakeRunner, program: Program, data: Path
+) -> None:
+    program.print(b"0123456789")
+    await runner.until(lambda: program.acked == 10)
+    session = plane.session(program.session_id)
+    session.on_recording_failed("the disk is full")
+    await happens(lambda: plane.registry._changes.settled)
+    async with run_plane(copied(data)) as other:
+        info = other.session(program.session_id).describe()
+        assert (info.recording, info.offset, info.base_offset) == (True, 10, 0)
+        runner.plane = other
+        await runner.connect()
+        program.print(b"and more")
+        await runner.until(lambda: program.acked == 18)
+
+
 async def test_viewers_attach_while_the_runner_is_not_back_and_go_on_when_it_is(
     plane: Plane, runner: FakeRunner, program: Program, data: Path
 ) -> None:

@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentrelay.errors import LimitReached, NotInControl, RunnerAway, SessionOver
+from agentrelay.errors import LimitReached, NotInControl, ProtocolError, RunnerAway, SessionOver
 from agentrelay.hq.input_queue import WINDOW_BYTES as INPUT_WINDOW_BYTES
-from agentrelay.hq.session import INPUT_KEYS, QUIET_S, RING_BYTES, TRANSITIONS, Session, State
+from agentrelay.hq.session import (
+    INPUT_KEYS,
+    MAX_UNLOGGED_GAPS,
+    MOST_INPUT_BYTES,
+    QUIET_S,
+    RING_BYTES,
+    TRANSITIONS,
+    Session,
+    State,
+)
 from agentrelay.protocol.pace import GRANT_BYTES, STALL_S, WINDOW_BYTES
 from tests.hq.fakes import FakeFollower, Rig, joined
 
@@ -746,3 +755,39 @@ def test_a_session_without_a_link_is_looked_after_too(rig: Rig) -> None:
 
     assert rig.session.settle()
     assert rig.session.ring_base == MIB
+
+
+def test_many_who_take_control_cannot_fill_memory_with_input() -> None:
+    rig = Rig()
+    paste = bytes(INPUT_WINDOW_BYTES)
+    for number in range(20):
+        viewer = rig.follow()
+        rig.session.take_control(viewer)
+        if number < MOST_INPUT_BYTES // INPUT_WINDOW_BYTES:
+            rig.session.take_input(viewer, paste)
+        else:
+            with pytest.raises(LimitReached, match="4194304 bytes"):
+                rig.session.take_input(viewer, paste)
+        rig.session.detach(viewer)
+    assert rig.session.input.taken == MOST_INPUT_BYTES
+    rig.session.on_input_applied(INPUT_WINDOW_BYTES)
+    viewer = rig.follow()
+    rig.session.take_input(viewer, b"x")
+
+
+def test_gaps_that_the_log_has_not_got_to_are_bounded() -> None:
+    rig = Rig()
+    for _ in range(MAX_UNLOGGED_GAPS):
+        rig.output(b"x")
+        rig.session.on_gap(rig.session.head, rig.session.head + 10)
+    rig.output(b"x")
+    before = rig.session.head
+    with pytest.raises(ProtocolError, match="16 gaps"):
+        rig.session.on_gap(before, before + 10)
+    assert rig.session.head == before
+    rig.recorder.write()
+    rig.session.on_gap(before, before + 10)
+    for _ in range(100):
+        rig.output(b"x")
+        rig.session.on_gap(rig.session.head, rig.session.head + 10)
+        rig.recorder.write()

@@ -118,12 +118,17 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
 async def list_sessions(request: Request, hq: HqParts) -> Response:
     """Give every session, oldest first."""
     del request
+    return Response(b'{"sessions":%s}' % await list_sessions_in_turns(hq), media_type=JSON)
+
+
+async def list_sessions_in_turns(hq: HqParts) -> bytes:
+    """Give the JSON of all sessions, oldest first, while everything else has its turns."""
     sessions = iter(hq.registry.describe_sessions())
     listed = []
     while some := list(islice(sessions, LISTED_A_TURN)):
         listed.append(msgspec.json.encode(some)[1:-1])
         await asyncio.sleep(0)
-    return Response(b'{"sessions":[%s]}' % b",".join(listed), media_type=JSON)
+    return b"[%s]" % b",".join(listed)
 
 
 @routes.add(
