@@ -8,6 +8,7 @@ Of secrets only the SHA-256 is stored. They are 256 random bits, so a slow hash 
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -30,6 +31,9 @@ from agentrelay.protocol.messages import Preset
 LOGIN_LIFE_S = 30 * 24 * 3600
 LOGIN_LINK_LIFE_S = 600
 MAX_LOGINS = 1_000
+
+RETRY_S = 5.0
+"""How long after a disk has refused rows they are tried again."""
 """A script that logs in again and again pushes out the oldest logins instead of filling the disk."""
 
 _SECRET_BYTES = 32
@@ -105,6 +109,7 @@ class Store:
         self._unwritten: dict[sa.Table, dict[str, dict[str, Any] | None]] = {}
         self._writing: asyncio.Future[None] | None = None
         self._lock = threading.Lock()  # of the two above, held for moments
+        self._retry_timer: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Self:
@@ -133,6 +138,10 @@ class Store:
 
     async def close(self) -> None:
         """Finish what was asked for and close the file. Nothing may be called after it."""
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                await self._run(self._write_rows)
         await self._run(self._close)
         self._worker.shutdown()
 
@@ -209,24 +218,48 @@ class Store:
         """Write a row, or delete it, with the next commit; of several writes until then the last counts."""
         with self._lock:
             self._unwritten.setdefault(table, {})[key] = columns
-            if self._writing is None:
-                loop = asyncio.get_running_loop()
-                self._writing = loop.run_in_executor(self._worker, self._write_rows)
-            writing = self._writing
+            writing = self._begin_writing()
         await asyncio.shield(writing)
+
+    def _begin_writing(self) -> asyncio.Future[None]:
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().run_in_executor(self._worker, self._write_rows)
+            self._writing.add_done_callback(self._written)
+        return self._writing
+
+    def _written(self, writing: asyncio.Future[None]) -> None:
+        """See to what the disk did not take; who waits for it has been told."""
+        if not writing.cancelled() and writing.exception() is not None and self._retry_timer is None:
+            self._retry_timer = asyncio.get_running_loop().call_later(RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        self._retry_timer = None
+        with self._lock:
+            if self._unwritten:
+                self._begin_writing()
 
     def _write_rows(self) -> None:
         with self._lock:
             unwritten, self._unwritten = self._unwritten, {}
             self._writing = None
-        with self._connection.begin():
-            for table, rows in unwritten.items():
-                key = next(iter(table.primary_key.columns))
-                old = sa.delete(table).where(key == sa.bindparam("old_key"))
-                self._connection.execute(old, [{"old_key": each} for each in rows])
-                new = [columns for columns in rows.values() if columns is not None]
-                if new:
-                    self._connection.execute(sa.insert(table), new)
+        try:
+            with self._connection.begin():
+                for table, rows in unwritten.items():
+                    self._replace(table, rows)
+        except sa.exc.OperationalError:
+            # A full disk, say, which will have room again. What was asked for later counts.
+            with self._lock:
+                for table, rows in unwritten.items():
+                    self._unwritten[table] = rows | self._unwritten.get(table, {})
+            raise
+
+    def _replace(self, table: sa.Table, rows: dict[str, dict[str, Any] | None]) -> None:
+        key = next(iter(table.primary_key.columns))
+        old = sa.delete(table).where(key == sa.bindparam("old_key"))
+        self._connection.execute(old, [{"old_key": each} for each in rows])
+        new = [columns for columns in rows.values() if columns is not None]
+        if new:
+            self._connection.execute(sa.insert(table), new)
 
     def _open(self) -> None:
         # SQLite gives its -wal and -shm files the mode of the main file.

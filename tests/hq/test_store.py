@@ -157,17 +157,49 @@ async def test_many_rows_are_written_in_few_commits(store: Store) -> None:
 
 
 async def test_a_full_disk_is_told_and_costs_what_did_not_fit_only(store: Store) -> None:
-    async def limit_pages(count: int) -> None:
-        await store._run(lambda: store._connection.exec_driver_sql(f"PRAGMA max_page_count={count}").close())
-        await store._run(store._connection.rollback)
-
     await store.save_session(MINIMAL)
-    await limit_pages(1)  # SQLite takes the size it has for the least
+    await limit_pages(store, 1)  # SQLite takes the size it has for the least
     with pytest.raises(sa.exc.OperationalError, match="full"):
         await store.save_session(msgspec.structs.replace(FULL, command=["x" * 1_000_000]))
-    await limit_pages(1_000_000)
+    await limit_pages(store, 1_000_000)
     await store.save_session(FULL)
     assert await store.load_sessions() == [MINIMAL, FULL]
+
+
+async def limit_pages(store: Store, count: int) -> None:
+    """Make the disk full for this database, or give it room again."""
+    await store._run(lambda: store._connection.exec_driver_sql(f"PRAGMA max_page_count={count}").close())
+    await store._run(store._connection.rollback)
+
+
+LARGE = msgspec.structs.replace(FULL, command=["x" * 1_000_000])
+
+
+async def test_what_a_full_disk_refused_is_written_when_there_is_room(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "RETRY_S", 0.01)
+    await store.save_session(MINIMAL)
+    await limit_pages(store, 1)
+    with pytest.raises(sa.exc.OperationalError, match="full"):
+        await store.save_session(LARGE)
+    assert await store.load_sessions() == [MINIMAL]
+    await limit_pages(store, 1_000_000)
+    async with asyncio.timeout(20):
+        while await store.load_sessions() != [MINIMAL, LARGE]:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_full_disk_refused_is_written_at_the_end(path: Path) -> None:
+    store = await Store.open(path)
+    await limit_pages(store, 1)
+    with pytest.raises(sa.exc.OperationalError, match="full"):
+        await store.save_session(LARGE)
+    await limit_pages(store, 1_000_000)
+    await store.close()
+    store = await Store.open(path)
+    assert await store.load_sessions() == [LARGE]
+    await store.close()
 
 
 async def test_a_write_that_fails_is_told_to_everyone_who_waits_and_the_next_one_works(store: Store) -> None:
