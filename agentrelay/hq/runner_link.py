@@ -43,6 +43,9 @@ log = logging.getLogger("agentrelay.hq")
 
 REGISTER_S = 10.0
 
+CONTROLS_S = 0.02
+"""How often a stream is told of a size or the same signal, at most."""
+
 MAX_COMPLAINTS = 100
 """How much of what goes wrong on one link is logged."""
 
@@ -88,6 +91,8 @@ class RunnerLink:
         )
         self._streams: dict[StreamId, Session] = {}
         self._input: dict[StreamId, InputQueue] = {}  # whose turn it is to send input, first come first
+        self._controls: dict[StreamId, dict[str, Message]] = {}  # what each stream is to be told, the latest
+        self._controls_timer: asyncio.TimerHandle | None = None
         self._next_stream = 1
         self._registered = False
         self._fenced = False
@@ -173,7 +178,8 @@ class RunnerLink:
         self._say(Error(code="too_large", message=f"a control message of {n_bytes} bytes"))
 
     def on_writable(self) -> None:
-        """Send the input that waited."""
+        """Send what waited."""
+        self._send_controls()
         self._send_input()
 
     def on_closed(self, code: int, reason: str) -> None:
@@ -185,6 +191,9 @@ class RunnerLink:
 
     def _let_go(self) -> None:
         self._input.clear()
+        self._controls.clear()
+        if self._controls_timer is not None:
+            self._controls_timer.cancel()
         streams, self._streams = self._streams, {}
         for stream in streams:
             self._mux.close(stream)
@@ -295,6 +304,7 @@ class RunnerLink:
         if self._streams.pop(stream, None) is not None:
             self._mux.close(stream)
             self._input.pop(stream, None)
+            self._controls.pop(stream, None)
 
     def stream_of(self, session_id: SessionId) -> StreamId | None:
         """Give the stream that carries a session on this link."""
@@ -339,11 +349,32 @@ class RunnerLink:
 
     def send_resize(self, stream: StreamId, *, rows: int, cols: int) -> None:
         """Ask for another size of the PTY."""
-        self._say(StreamResize(stream=stream, rows=rows, cols=cols))
+        self._control(stream, "resize", StreamResize(stream=stream, rows=rows, cols=cols))
 
     def send_signal(self, stream: StreamId, name: str) -> None:
         """Ask for a signal to the foreground process group."""
-        self._say(StreamSignal(stream=stream, name=name))
+        self._control(stream, name.upper(), StreamSignal(stream=stream, name=name))
+
+    def _control(self, stream: StreamId, what: str, message: Message) -> None:
+        """Send a message soon; of several that say the same only the last, and no more than the link takes.
+
+        Without a bound a viewer could keep the runner busy with these, and the input of others waiting.
+        """
+        self._controls.setdefault(stream, {})[what] = message
+        self._send_controls()
+
+    def _send_controls(self) -> None:
+        if not self._controls or self._controls_timer is not None or not self._endpoint.writable:
+            return
+        controls, self._controls = self._controls, {}
+        for messages in controls.values():
+            for message in messages.values():
+                self._say(message)
+        self._controls_timer = asyncio.get_running_loop().call_later(CONTROLS_S, self._send_more_controls)
+
+    def _send_more_controls(self) -> None:
+        self._controls_timer = None
+        self._send_controls()
 
     def send_stop(self, stream: StreamId) -> None:
         """Ask for the end of the program."""

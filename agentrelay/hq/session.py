@@ -24,7 +24,7 @@ RING_BYTES = 4 << 20
 QUIET_S = 2.0
 """Without output for this long, a session's ring memory is given back."""
 
-MAX_UNLOGGED_GAPS = 16
+MAX_UNLOGGED_GAPS = 64
 """A ring is kept for each until the log has it; a runner makes one when it comes back, at most."""
 
 SIZES = 256

@@ -390,6 +390,8 @@ class Viewer:
                     self._take_ack(offset)
                 case TakeControl():
                     session.take_control(self)
+                case Signal(name=name) if not message.is_known:
+                    self.on_trouble("bad_message", f"there is no signal {name}")
                 case Signal(name=name):
                     session.send_signal(name)
                 case Ping():

@@ -5,6 +5,7 @@ of one; each `decode_*` accepts what one direction may carry, gives None for a t
 newer peers can say more), and raises `ProtocolError` for everything that is not a message.
 """
 
+import signal
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -100,11 +101,20 @@ class TakeControl(Message):
     type = "take_control"
 
 
+SIGNALS = {name.removeprefix("SIG") for name in signal.Signals.__members__} | {"INFO", "EMT"}
+"""Those of this machine and the two that only BSD and macOS have: the runner may be one of them."""
+
+
 class Signal(Message):
     """Send a signal to the foreground process group."""
 
     type = "signal"
     name: SignalName
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is such a signal."""
+        return self.name.upper().removeprefix("SIG") in SIGNALS
 
 
 class Ping(Message):

@@ -23,6 +23,7 @@ from agentrelay.protocol.messages import (
     StartNotDone,
     Stop,
     StreamResize,
+    StreamSignal,
 )
 from agentrelay.transport.dial import dial
 from tests.hq.ends import MemoryEndpoint
@@ -543,3 +544,21 @@ async def test_two_sockets_of_which_one_never_registers(plane: Plane, runner: Fa
 
     assert (await runner.start_program()).stream is not None
     silent.abort()
+
+
+async def test_a_storm_of_sizes_and_signals_comes_to_the_last_size_and_few_signals(
+    plane: Plane, runner: FakeRunner, program: Program
+) -> None:
+    session = plane.session(program.session_id)
+    for number in range(1, 501):
+        session.resize(rows=10, cols=number)
+        session.send_signal("WINCH")
+        session.send_signal("usr1")
+    asked = [
+        await runner.hear(StreamResize, cols=500),
+        await runner.hear(StreamSignal, name="usr1"),
+        await runner.hear(StreamSignal, name="WINCH"),
+    ]
+    assert {message.stream for message in asked} == {program.stream}
+    storm = [message for message in runner.heard if isinstance(message, StreamResize | StreamSignal)]
+    assert len(storm) <= 6

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import signal
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Literal
@@ -32,8 +31,6 @@ LISTED_A_TURN = 64
 MAX_START_BYTES = MAX_TEXT_BYTES - 4_096
 """A start has to fit into one control message of the link, with room for what HQ adds."""
 
-# Those of this machine and the two that only BSD and macOS have: the runner may be one of them.
-_SIGNALS = {name.removeprefix("SIG") for name in signal.Signals.__members__} | {"INFO", "EMT"}
 _RAW = "application/octet-stream"
 _CAST = "application/x-asciicast"
 _OFFSET_HEADER = "X-AgentRelay-Offset"
@@ -231,10 +228,10 @@ async def send_input(request: Request, hq: HqParts) -> Response:
 async def send_signal(request: Request, hq: HqParts) -> Response:
     """Send a signal to the session's foreground process group."""
     session = _session(request, hq)
-    name = (await read_json(request, Signal)).name
-    if name.upper().removeprefix("SIG") not in _SIGNALS:
-        raise HttpProblem(422, f"There is no signal {name}.", code="bad_parameter")
-    session.send_signal(name)
+    wish = await read_json(request, Signal)
+    if not wish.is_known:
+        raise HttpProblem(422, f"There is no signal {wish.name}.", code="bad_parameter")
+    session.send_signal(wish.name)
     return Response(status_code=204)
 
 
