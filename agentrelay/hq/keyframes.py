@@ -5,6 +5,7 @@ full-screen program that runs for days draws much of its screen only once. So a 
 every now and then, as a film has whole pictures between those that only tell what changed.
 
 Floods go without: the last few MiB of one show all there is to see of it, and it does not pay for rendering.
+But a program that floods may have set up its terminal first, so how that was is kept once.
 """
 
 import asyncio
@@ -22,6 +23,9 @@ log = logging.getLogger("agentrelay.hq")
 EVERY_BYTES: Final = 2 << 20
 """Output between two keyframes of a session: 20 ms of rendering for whoever wants its screen."""
 
+BEGINNING_BYTES: Final = 256 << 10
+"""In so much a program sets up its terminal: 3 ms of rendering, once for a session that floods."""
+
 SLOW_S: Final = 4.0
 """Who puts out as much in less time floods."""
 
@@ -33,18 +37,23 @@ class Keyframes:
     """The keyframes of all sessions of an HQ, made one at a time.
 
     Args:
-        keep: keeps a session's screen as it is now; tells whether to ask it again for this session.
+        keep: keeps a session's screen as it is now, or as it was at an offset if none is kept yet; tells
+            whether to ask it again for this session.
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self, keep: Callable[[Session], Awaitable[bool]], *, clock: Callable[[], float] = time.monotonic
+        self,
+        keep: Callable[[Session, int | None], Awaitable[bool]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keep = keep
         self._clock = clock
         self._marks: WeakKeyDictionary[Session, tuple[int, float]] = WeakKeyDictionary()
         self._hopeless: WeakSet[Session] = WeakSet()
-        self._due: dict[Session, None] = {}
+        self._begun: WeakSet[Session] = WeakSet()
+        self._due: dict[Session, int | None] = {}
         self._making: asyncio.Task[None] | None = None
 
     def look_at(self, session: Session) -> None:
@@ -54,18 +63,23 @@ class Keyframes:
         if session.head - offset < EVERY_BYTES:
             return
         self._marks[session] = session.head, now_s
-        if now_s - since_s >= SLOW_S and session.recording and session not in self._hopeless:
+        if not session.recording or session in self._hopeless:
+            return
+        if now_s - since_s >= SLOW_S:
             self._due[session] = None
-            if self._making is None:
-                self._making = asyncio.get_running_loop().create_task(self._make())
+        elif session not in self._begun and session.base == 0:
+            self._due[session] = BEGINNING_BYTES
+        self._begun.add(session)
+        if self._due and self._making is None:
+            self._making = asyncio.get_running_loop().create_task(self._make())
 
     async def _make(self) -> None:
         while self._due:
             session = next(iter(self._due))
-            del self._due[session]
+            head = self._due.pop(session)
             began_s = self._clock()
             try:
-                if not await self._keep(session):
+                if not await self._keep(session, head):
                     self._hopeless.add(session)
             except LogError as error:
                 log.warning("session %s: no keyframe: %s", session.session_id, error)

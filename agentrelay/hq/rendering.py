@@ -100,13 +100,13 @@ class _Rendering:
         self._earlier_sizes: list[tuple[int, int, int]] = []  # of an earlier HQ's life
         self._screen: Screen | None = None
 
-    async def catch_up(self, session: Session) -> "Screen":
-        """Feed what is new up to now, answer what is to be answered, and give the screen."""
-        head = session.head
+    async def catch_up(self, session: Session, head: int | None = None) -> "Screen":
+        """Feed what is new up to `head`, or up to now, answer what is to be answered, and give the screen."""
+        head = session.head if head is None else head
         worked_s = 0.0
         screen = self._screen
-        if screen is None or screen.lost or await self._is_overtaken(session):
-            screen = self._screen = await self._begin(session)
+        if screen is None or screen.lost or await self._is_overtaken(session, head):
+            screen = self._screen = await self._begin(session, head)
         while self.offset < head:
             stop = await self._next_stop(session, head)
             start, data = await session.read_output(self.offset, stop - self.offset)
@@ -127,7 +127,8 @@ class _Rendering:
                     log.warning("session %s: its output takes too long to render", session.session_id)
                     return await self._give_up(session)
         self._leave_behind_questions()
-        await self._resize(screen, (session.rows, session.cols))
+        if head == session.head:
+            await self._resize(screen, (session.rows, session.cols))
         return screen
 
     def _leave_behind_questions(self) -> None:
@@ -167,8 +168,11 @@ class _Rendering:
         self._leave_behind_questions()
         return self._screen
 
-    async def _begin(self, session: Session) -> "Screen":
-        """Make a screen that starts a little before now, with what is known of how things are there."""
+    async def _begin(self, session: Session, head: int) -> "Screen":
+        """Make a screen that starts a little before `head`, with what is known of how things are there.
+
+        What a keyframe from long ago says holds unless it was changed, such as the title.
+        """
         if self._screen is not None and self._screen.to_blame:
             # Its output ended the renderer. The same bytes would do so again.
             return await self._give_up(session)
@@ -176,43 +180,49 @@ class _Rendering:
         self.incomplete = False
         if before is not None:
             await _rendered(before.close)
-        keyframe = await self._near_keyframe(session)
-        if keyframe is not None:
+        keyframe = await self._keyframe(session, head)
+        if keyframe is not None and self._is_near(session, keyframe, head):
             self.offset = keyframe.offset
-        elif session.head - session.base <= self.reach_bytes:
-            self.offset = session.base
+        elif head - session.base <= self.reach_bytes:
+            self.offset, keyframe = session.base, None
         else:
-            self.offset = session.head - FROM_BYTES
+            self.offset = head - FROM_BYTES
         await self._learn_sizes(session)
+        size_there = self.size
         if keyframe is not None:
             self.size = keyframe.rows, keyframe.cols
         screen = await _rendered(partial(_new_screen, *self.size))
         if keyframe is not None:
             await _rendered(partial(screen.feed, keyframe.data))
-        elif self.offset > session.base:
-            modes = await _modes_at(session, self.offset)
+            if self.offset == keyframe.offset:
+                return screen
+        await self._resize(screen, size_there)
+        if self.offset > session.base:
+            known_from = session.base if keyframe is None else max(session.base, keyframe.offset)
+            modes = await _modes_at(session, self.offset, known_from)
             await _rendered(partial(screen.feed, _set_modes(modes.items())))
             # Begin with a whole line: here may be the middle of a sequence or a character.
             offset, data = await session.read_output(self.offset, CHUNK_BYTES)
             self.offset = offset + data.find(b"\n") + 1
         return screen
 
-    async def _is_overtaken(self, session: Session) -> bool:
+    async def _is_overtaken(self, session: Session, head: int) -> bool:
         """Tell whether to begin anew is better than to go on."""
-        behind_bytes = session.head - self.offset
+        behind_bytes = head - self.offset
         if not REACH_BYTES < behind_bytes <= LAG_BYTES:
             return behind_bytes > LAG_BYTES
-        keyframe = await self._near_keyframe(session)
-        return keyframe is not None and keyframe.offset > self.offset
+        keyframe = await self._keyframe(session, head)
+        return (
+            keyframe is not None and keyframe.offset > self.offset and self._is_near(session, keyframe, head)
+        )
 
-    async def _near_keyframe(self, session: Session) -> Keyframe | None:
-        """Give the keyframe if all output from there on can be read, and is not much."""
-        if session.recorder is None:
-            return None
-        keyframe = await session.recorder.keyframe()
-        if keyframe is None or not session.base <= keyframe.offset <= session.head:
-            return None
-        return keyframe if session.head - keyframe.offset <= self.reach_bytes else None
+    async def _keyframe(self, session: Session, head: int) -> Keyframe | None:
+        keyframe = None if session.recorder is None else await session.recorder.keyframe()
+        return keyframe if keyframe is not None and keyframe.offset <= head else None
+
+    def _is_near(self, session: Session, keyframe: Keyframe, head: int) -> bool:
+        """Tell whether all output behind a keyframe can be read, and is not much."""
+        return session.base <= keyframe.offset and head - keyframe.offset <= self.reach_bytes
 
     async def _learn_sizes(self, session: Session) -> None:
         """Learn the size at `offset`, and those that came later in an earlier HQ's life."""
@@ -259,18 +269,18 @@ async def prepare() -> None:
     await _rendered(_start_renderer)
 
 
-async def _modes_at(session: Session, start: int) -> dict[bytes, bytes]:
+async def _modes_at(session: Session, start: int, known_from: int) -> dict[bytes, bytes]:
     """Give the private modes at `start`, each with how it was last changed, in the order of that change.
 
-    Looks back to the first byte there is. When that takes too long, what is in between is left out: programs
+    Looks back to `known_from`. When that takes too long, what is in between is left out: programs
     change their modes when they begin.
     """
     modes: dict[bytes, bytes] = {}
     began_s = time.monotonic()
-    while start > session.base:
-        stop, start = start, max(session.base, start - CHUNK_BYTES)
+    while start > known_from:
+        stop, start = start, max(known_from, start - CHUNK_BYTES)
         if time.monotonic() - began_s > MODES_S:
-            stop, start = min(stop, session.base + CHUNK_BYTES), session.base
+            stop, start = min(stop, known_from + CHUNK_BYTES), known_from
         earlier: dict[bytes, bytes] = {}
         offset, stop = start, stop + _SEQUENCE_BYTES
         while offset < stop:
@@ -343,8 +353,12 @@ async def snapshot(session: Session) -> Snapshot | None:
         return None if data is None else Snapshot(rendering.offset, data)
 
 
-async def keep_keyframe(session: Session) -> bool:
+async def keep_keyframe(session: Session, head: int | None = None) -> bool:
     """Keep the screen of a session as it is now, for renderings that begin later; see `snapshot`.
+
+    Args:
+        session: a recorded one.
+        head: offset of the screen to keep, near the first byte; where there is a keyframe already that stays.
 
     Returns:
         Whether to try again later: not after output that takes too long to render or ended the renderer.
@@ -352,13 +366,15 @@ async def keep_keyframe(session: Session) -> bool:
     Raises:
         LogError: the output log cannot be read or written.
     """
+    if head is not None and session.recorder is not None and await session.recorder.keyframe() is not None:
+        return True
     is_extra = session not in _renderings
     rendering = _rendering(session)
     if is_extra:
         rendering.reach_bytes = LAG_BYTES
     used_s = rendering.used_s
     async with rendering.turn:
-        screen = await rendering.catch_up(session)
+        screen = await rendering.catch_up(session, head)
         data = None if rendering.incomplete else await _rendered(screen.snapshot)
         keyframe = Keyframe(rendering.offset, *rendering.size, data or b"")
     if is_extra and rendering.used_s == used_s and not rendering.turn.locked():

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agentrelay.hq import keyframes
-from agentrelay.hq.keyframes import SLOW_S, Keyframes
+from agentrelay.hq.keyframes import BEGINNING_BYTES, SLOW_S, Keyframes
 from agentrelay.hq.session import Session
 from tests.hq.fakes import Clock, Rig
 
@@ -19,12 +19,17 @@ class Keeper:
 
     def __init__(self, clock: Clock) -> None:
         self.asked: list[Session] = []
+        self.beginnings: list[Session] = []
         self.error: Exception | None = None
         self.hopeful = True
         self.seconds = 0.0
         self._clock = clock
 
-    async def keep(self, session: Session) -> bool:
+    async def keep(self, session: Session, head: int | None) -> bool:
+        if head is not None:
+            assert head == BEGINNING_BYTES
+            self.beginnings.append(session)
+            return self.hopeful
         self.asked.append(session)
         self._clock.advance(self.seconds)
         if self.error is not None:
@@ -81,9 +86,11 @@ async def test_a_flood_is_not_kept_but_what_is_slow_after_it(
         put_out(made, rig, clock, seconds=SLOW_S / 2)
     await turns()
     assert keeper.asked == []
+    assert keeper.beginnings == [rig.session], "how it set up its terminal, once"
     put_out(made, rig, clock, seconds=2 * SLOWLY)
     await turns()
     assert keeper.asked == [rig.session]
+    assert keeper.beginnings == [rig.session]
 
 
 async def test_little_output_is_not_kept_however_long_it_takes(

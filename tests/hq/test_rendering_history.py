@@ -144,6 +144,31 @@ async def test_the_first_keyframe_is_whole_and_one_after_a_burst_too() -> None:
         forget(rig)
 
 
+async def test_how_a_flood_set_up_its_terminal_is_kept_once() -> None:
+    rig = Rig()
+    rig.output(SET_UP + b"\x1b[2;1H")
+    beginning = rig.session.head
+    rig.output(lines(40 * PIECE))
+    rig.recorder.write()
+    await rendering.keep_keyframe(rig.session, beginning)
+    assert rig.recorder.kept is not None
+    assert rig.recorder.kept.offset == beginning
+    shown = await rendering.describe(rig.session)
+    screen = rendering._new_screen(24, 80)
+    screen.feed((await rig.recorder.read(0, 1 << 30))[1])
+    whole = screen.text()
+    assert (shown.text, shown.title, shown.alternate) == (whole.text, "an agent", True)
+    assert (shown.cursor.row, shown.cursor.col, shown.cursor.visible) == (
+        whole.cursor_row,
+        whole.cursor_col,
+        False,
+    )
+
+    kept = rig.recorder.kept
+    assert await rendering.keep_keyframe(rig.session, beginning)
+    assert rig.recorder.kept is kept, "it may be a later one"
+
+
 async def test_a_screen_that_a_keyframe_has_overtaken_begins_there(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     rig.output(b"\x1b]2;old\x07")
@@ -167,13 +192,15 @@ async def test_without_a_keyframe_or_far_behind_one_a_screen_is_made_of_what_cam
     await rendering.keep_keyframe(rig.session)
     rig.output(lines(9 * PIECE))
     rig.recorder.write()
+    far = await rendering.describe(rig.session)
+    assert far.title == "an agent", "that still holds"
+    assert rig.recorder.kept is not None
+    rig.recorder.base = rig.recorder.kept.offset + 1
+    forget(rig)
+    assert (await rendering.describe(rig.session)).title == "an agent", "also when what followed is gone"
+    rig.recorder.kept = None
+    forget(rig)
     assert (await rendering.describe(rig.session)).title == ""
-    forget(rig)
-    monkeypatch.setattr(rendering, "REACH_BYTES", 10 * PIECE)
-    assert (await rendering.describe(rig.session)).title == "an agent"
-    forget(rig)
-    rig.recorder.base = rig.recorder.kept.offset + 1 if rig.recorder.kept else 0
-    assert (await rendering.describe(rig.session)).title == "", "what follows it is gone"
 
 
 async def test_a_keyframe_has_the_size_it_was_made_at() -> None:
