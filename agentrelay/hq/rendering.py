@@ -99,6 +99,7 @@ class _Rendering:
         self.size = (session.rows, session.cols)
         self._earlier_sizes: list[tuple[int, int, int]] = []  # of an earlier HQ's life
         self._screen: Screen | None = None
+        self._lost_before = False
 
     async def catch_up(self, session: Session, head: int | None = None) -> "Screen":
         """Feed what is new up to `head`, or up to now, answer what is to be answered, and give the screen."""
@@ -118,6 +119,9 @@ class _Rendering:
             while self.offset < start + len(data):
                 rest = memoryview(data)[self.offset - start :]
                 taken_bytes, reply, seconds = await _rendered(partial(_feed, screen, rest, answer=answer))
+                if screen.lost and not screen.to_blame and not self._lost_before:
+                    self._lost_before = True
+                    return await self.catch_up(session, head)  # the renderer is another one
                 self.offset += taken_bytes
                 worked_s += seconds
                 if reply:
@@ -126,6 +130,7 @@ class _Rendering:
                 if worked_s > PATIENCE_S and self.offset < head:
                     log.warning("session %s: its output takes too long to render", session.session_id)
                     return await self._give_up(session)
+        self._lost_before = False
         self._leave_behind_questions()
         if head == session.head:
             await self._resize(screen, (session.rows, session.cols))

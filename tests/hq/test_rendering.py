@@ -1,11 +1,13 @@
 """Rendering: one session's screen costs no other session its own."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
 from agentrelay.hq import rendering
-from agentrelay.hq.screen import Screen
+from agentrelay.hq.screen import RENDERER, Screen
 from agentrelay.hq.screen.local import LocalScreen
 from agentrelay.hq.screen.worker import STEP_BYTES, feed_slice
 from agentrelay.hq.session import Session
@@ -201,3 +203,15 @@ async def test_a_query_that_a_viewer_has_seen_whole_is_not_answered_with_what_co
     await answered()
 
     assert rig.link.input == []
+
+
+async def test_a_renderer_that_was_killed_while_idle_costs_nobody_a_screen() -> None:
+    rig = cheap()
+    assert (await rendering.describe(rig.session)).text[0] == "shown"
+    assert RENDERER._process is not None
+    worker = RENDERER._process.pid
+    os.kill(worker, signal.SIGKILL)
+    await asyncio.to_thread(os.waitid, os.P_PID, worker, os.WEXITED | os.WNOWAIT)
+    rig.output(b" and more")
+    assert (await rendering.describe(rig.session)).text[0] == "shown and more"
+    assert await rendering.snapshot(rig.session) is not None

@@ -127,6 +127,10 @@ class Renderer:
     def _ask(self, request: Request, data: bytes | bytearray | memoryview) -> bytearray | None:
         if self._socket is None:
             raise RendererLost("the renderer is not running", to_blame=False)
+        if self._process is not None and self._process.poll() is not None:
+            logger.error("the renderer ended while it had nothing to do")
+            self._bury()
+            raise RendererLost("the renderer ended", to_blame=False)
         try:
             send_request(self._socket, request, data)
             status, answer = receive_answer(self._socket)
