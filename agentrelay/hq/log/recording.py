@@ -29,6 +29,9 @@ BATCH_BYTES: Final = 1 << 20
 MOST_INPUT_BYTES: Final = 1 << 31
 """What one record may count of input that is not recorded itself; the format has 32 bits for it."""
 
+TAKE_BACK_EVENTS: Final = 16
+"""How many of the last records are looked at for one that the next can take the place of."""
+
 MAX_INPUT_BYTES: Final = 64 * 1024
 """A longer paste is recorded in pieces: a record has to fit in a block."""
 
@@ -201,17 +204,21 @@ class Recording:
         await done
 
     def _take_back(self, offset: int, kind: type[R], viewer: str | None = None) -> R | None:
-        """Take back the last record if it is like the next, so that a slow disk does not make many wait."""
+        """Take back a late record that is like the next, so that a slow disk does not make many wait.
+
+        Sizes and input may take turns at one offset.
+        """
         with self._lock:
-            last = self._events[-1].record if self._events else None
-            if not isinstance(last, kind) or last.offset != offset:
-                return None
-            if isinstance(last, Input) and (
-                (last.viewer, last.data) != (viewer, None) or last.n_bytes >= MOST_INPUT_BYTES
-            ):
-                return None
-            self._events.pop()
-            return last
+            for back in range(1, min(len(self._events), TAKE_BACK_EVENTS) + 1):
+                record = self._events[-back].record
+                if not isinstance(record, Resize | Input) or record.offset != offset:
+                    return None
+                if isinstance(record, Input) and record.data is not None:
+                    return None  # what was typed stays in its order
+                if isinstance(record, kind) and _can_grow(record, viewer):
+                    del self._events[-back]
+                    return record
+            return None
 
     def _put(self, event: Event) -> None:
         with self._lock:
@@ -319,6 +326,11 @@ class Recording:
         if event.closes:
             self._stopped = True
             self.log.close_file()
+
+
+def _can_grow(record: Resize | Input, viewer: str | None) -> bool:
+    """Tell whether the next record of its kind, of this viewer, can take its place."""
+    return isinstance(record, Resize) or (record.viewer == viewer and record.n_bytes < MOST_INPUT_BYTES)
 
 
 def _now_us() -> int:
