@@ -21,6 +21,9 @@ LINGER_S: Final = 0.2
 """How long small output is gathered. Waking the thread costs up to 0.4 ms of CPU, 200 times what a small
 write should, so a token stream gets 5 of them a second. Nobody waits: the runner has what is not logged."""
 
+MOST_LINGER_S: Final = 2.0
+"""One session whose round took long does not keep all others from being written for longer than this."""
+
 MAX_OPEN_FILES: Final = 256
 IDLE_FILE_S: Final = 30.0
 REPORT_EVERY_S: Final = 0.05
@@ -122,7 +125,8 @@ class LogWriter:
                 self._close_idle_files()
                 continue
             # Lingering four times as long as the last round took bounds what many small writes can cost.
-            self._calm.acquire(timeout=0 if self._behind else max(self._linger_s, 4 * self._round_s))
+            linger_s = min(max(self._linger_s, 4 * self._round_s), MOST_LINGER_S)
+            self._calm.acquire(timeout=0 if self._behind else linger_s)
             self._behind = False
             while not self._ready.empty():
                 waiting.append(self._ready.get())
