@@ -150,7 +150,7 @@ class LocalRun:
         log_path.unlink(missing_ok=True)
         part = Part(name, command, log_path, await self._launch(command, log_path), is_ready)
         self._parts.append(part)
-        await self._ready(part)
+        await self._ready(part, needed=self._parts)
         return part
 
     async def _launch(self, command: tuple[str, ...], log_path: Path) -> Process:
@@ -177,19 +177,20 @@ class LocalRun:
             say(f"{part.name} ended by itself and is started again (its output: {part.log_path})")
             part.process = await self._launch(part.command, part.log_path)
             try:
-                await self._ready(part)
+                await self._ready(part, needed=[part])
                 failures = 0
             except LocalRunError:
                 failures += 1
                 if failures == MOST_FAILURES:
                     raise
 
-    async def _ready(self, part: Part) -> None:
+    async def _ready(self, part: Part, *, needed: list[Part]) -> None:
         try:
             async with asyncio.timeout(START_S):
                 while not await asyncio.to_thread(part.is_ready):
-                    if part.process.returncode is not None:
-                        raise LocalRunError(f"{part.name} ended by itself. {part.last_lines()}")
+                    for each in needed:
+                        if each.process.returncode is not None:
+                            raise LocalRunError(f"{each.name} ended by itself. {each.last_lines()}")
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise LocalRunError(

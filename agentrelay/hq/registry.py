@@ -32,6 +32,7 @@ from agentrelay.hq.log.export import asciicast
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import Session, State
 from agentrelay.hq.store import RunnerRow, Store
+from agentrelay.hq.upkeep import Upkeep
 from agentrelay.protocol import pace
 from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, new_session_id
 from agentrelay.protocol.messages import (
@@ -63,12 +64,6 @@ maps, of which Linux gives a process 65,530."""
 
 START_S = 20.0
 """How long a runner may take to start a program."""
-
-SETTLE_S = 0.1
-"""How often active sessions are looked after: small acks, stalled viewers, idle memory."""
-
-SETTLE_AT_ONCE = 64
-"""How many of them in one turn of the loop."""
 
 
 class Runner:
@@ -131,12 +126,11 @@ class Registry:
         self._clock = clock
         self._starting: dict[SessionId, _Starting] = {}
         self._changes = Changes(store, events, lambda session: session.session_id in self.sessions)
-        self._active: dict[Session, None] = {}
+        self._upkeep = Upkeep(self._look_after)
         self._keyframes = Keyframes(rendering.keep_keyframe)
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
         # Deleted, and perhaps still held by their runners, which are to end them when they come back.
         self._endings: dict[SessionId, RunnerId] = {}
-        self._settling: asyncio.Handle | None = None
 
     async def load(self) -> None:
         """Know every runner and session again after a restart."""
@@ -178,8 +172,7 @@ class Registry:
     async def close(self) -> None:
         """Stop looking after sessions and finish what was begun; not for ever, as the disk may not answer."""
         self._keyframes.close()
-        if self._settling is not None:
-            self._settling.cancel()
+        self._upkeep.close()
         await self._changes.close()
 
     # Looking things up
@@ -340,7 +333,7 @@ class Registry:
 
     def _remove(self, session: Session) -> None:
         del self.sessions[session.session_id]
-        self._active.pop(session, None)
+        self._upkeep.drop(session)
         if session in self._unforgotten:
             self._forget(session)
         for follower in list(session.followers):
@@ -543,7 +536,7 @@ class Registry:
         await self._store.save_session(row_of(session))
         if session.session_id in self.sessions:
             self._unforgotten.add(session)
-            self._session_active(session)
+            self._upkeep.note(session)
         else:
             self._forget(session)
 
@@ -568,33 +561,16 @@ class Registry:
     def _make_session(self, **facts: Any) -> Session:
         return Session(
             changed=self._changes.note,
-            active=self._session_active,
+            active=self._upkeep.note,
             unattended=rendering.answer_queries,
             **facts,
         )
 
-    def _session_active(self, session: Session) -> None:
-        self._active[session] = None
-        if self._settling is None:
-            self._settling = asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
-
-    def _settle(self) -> None:
-        self._settle_some(list(self._active))
-
-    def _settle_some(self, due: list[Session]) -> None:
-        for session in due[:SETTLE_AT_ONCE]:
-            if session not in self._active:
-                continue  # removed meanwhile
-            if session in self._unforgotten and session.acked >= session.head:
-                self._forget(session)
-            self._keyframes.look_at(session)
-            if session.settle():
-                del self._active[session]
-        loop = asyncio.get_running_loop()
-        if len(due) > SETTLE_AT_ONCE:
-            self._settling = loop.call_soon(self._settle_some, due[SETTLE_AT_ONCE:])
-        else:
-            self._settling = loop.call_later(SETTLE_S, self._settle) if self._active else None
+    def _look_after(self, session: Session) -> bool:
+        if session in self._unforgotten and session.acked >= session.head:
+            self._forget(session)
+        self._keyframes.look_at(session)
+        return session.settle()
 
 
 def _away(runner_id: str) -> RunnerAway:

@@ -231,10 +231,10 @@ class _Rendering:
 
     async def _learn_sizes(self, session: Session) -> None:
         """Learn the size at `offset`, and those that came later in an earlier HQ's life."""
-        stop = session.sizes[0][0] if session.sizes else session.head
+        life_begins = session.sizes[0][0] if session.sizes else 0
         self._earlier_sizes = []
-        if session.recorder is not None and self.offset < stop:
-            self._earlier_sizes = await session.recorder.sizes(self.offset, stop)
+        if session.recorder is not None and self.offset < life_begins:
+            self._earlier_sizes = await session.recorder.sizes(self.offset, life_begins)
         sizes = [*self._earlier_sizes, *session.sizes]
         self.size = sizes[0][1:] if sizes else (session.rows, session.cols)
 

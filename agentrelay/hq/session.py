@@ -124,8 +124,8 @@ class Session:
         """Whether the viewer that started it is yet to take control; it is shown all output."""
         self.stop_asked = False
         self.sizes: deque[tuple[int, int, int]] = deque(maxlen=SIZES)
-        """Where in the output the size changed in this HQ's life, and what it was at first:
-        `(offset, rows, cols)`, oldest first."""
+        """Where in the output the size changed in this HQ's life, and what it was when that began:
+        `(offset, rows, cols)`, oldest first. Empty: it has had one size since its first byte."""
         self.input = InputQueue()
         self._input_taken: dict[str, int] = {}
         self._unlogged_gaps: deque[int] = deque()  # where they begin; each has a ring before it

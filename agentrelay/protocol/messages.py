@@ -30,7 +30,7 @@ SystemNumber = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """A pid, an exit code or the number of a signal."""
 HeldId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
 """An id a runner gives back: HQ makes file names and headers of it."""
-Name256 = Annotated[str, Meta(max_length=256)]
+Said = Annotated[str, Meta(max_length=256)]
 """What a runner says of itself, for people."""
 MAX_TOLD_CHARS = 4096
 Told = Annotated[str, Meta(max_length=MAX_TOLD_CHARS)]
@@ -229,8 +229,8 @@ class Error(Message):
 class Preset(Struct, frozen=True, kw_only=True):
     """A preset whose program the runner found."""
 
-    name: Name256
-    label: Name256
+    name: Said
+    label: Said
     path: Told
     note: Told = ""
 
@@ -262,10 +262,10 @@ class Register(Message):
     type = "register"
     protocol: int
     runner_id: str
-    version: Name256
-    hostname: Name256
-    os: Name256
-    arch: Name256
+    version: Said
+    hostname: Said
+    os: Said
+    arch: Said
     presets: Annotated[list[Preset], Meta(max_length=100)] = []
     sessions: list[Held] = []
 

@@ -466,7 +466,7 @@ async def test_an_hq_that_is_killed_right_after_forget_knows_the_end(
     program.exit(3)
     await happens(lambda: plane.session(program.session_id).over)
     for _ in range(20):
-        plane.registry._settle()
+        plane.registry._upkeep.run()
     await runner.round_trip()
     assert not any(isinstance(message, Forget) for message in runner.heard), "the store does not know it yet"
     release.set()
@@ -864,7 +864,7 @@ async def test_memory_of_a_quiet_session_is_given_back(
     session = plane.session(program.session_id)
 
     await happens(lambda: session.ring_base == MIB)
-    await happens(lambda: plane.registry._settling is None)
+    await happens(lambda: plane.registry._upkeep.idle)
 
 
 async def test_a_link_that_is_lost_with_many_sessions_leaves_everybody_else_a_turn(
