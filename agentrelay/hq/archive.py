@@ -133,20 +133,12 @@ class Archive:
         return self._follow(session, files)
 
     async def reopen(self, session: Session) -> LogRecorder:
-        """Open the log of a session of an earlier HQ; the session goes on where the log ends.
+        """Open the log of a session of an earlier HQ, or begin one; the session goes on where the log ends.
 
         Raises:
             LogError: its files cannot be read.
         """
         return self._go_on(session, await asyncio.to_thread(self._recover, session))
-
-    def adopt(self, session: Session) -> LogRecorder:
-        """Do as `reopen` for a session of which only its runner knows, and perhaps its log. Blocks.
-
-        Raises:
-            LogError: its files cannot be read.
-        """
-        return self._go_on(session, self._recover(session))
 
     async def delete(self, recorder: LogRecorder) -> None:
         """Delete the log of a session that is over, as soon as the log writer is done with it.

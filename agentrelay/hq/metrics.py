@@ -6,14 +6,14 @@ hot path. All of it is for the event loop's thread only, where `/metrics` is ans
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, get_args
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from agentrelay import __version__
-from agentrelay.hq.info import RunnerInfo, SessionInfo
+from agentrelay.hq.info import SessionState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -35,11 +35,14 @@ _COUNTERS = {
 class Known(Protocol):
     """What gauges are read from; the registry."""
 
-    def describe_runners(self) -> Iterable[RunnerInfo]:
-        """Give every known runner."""
+    def count_runners(self) -> Counter[bool]:
+        """Count the runners by whether they are online."""
 
-    def describe_sessions(self) -> Iterable[SessionInfo]:
-        """Give every known session."""
+    def count_sessions(self) -> Counter[str]:
+        """Count the sessions by state."""
+
+    def count_viewers(self) -> int:
+        """Count the attached viewers."""
 
 
 class Metrics:
@@ -89,20 +92,16 @@ class Metrics:
         return ()
 
     def _collect_runners(self) -> Metric:
-        online = Counter(runner.online for runner in self._known.describe_runners())
+        online = self._known.count_runners()
         runners = GaugeMetricFamily("agentrelay_runners", "Known runners.", labels=["online"])
         for state in (True, False):
             runners.add_metric([str(state).lower()], online[state])
         return runners
 
     def _collect_sessions(self) -> Iterator[Metric]:
-        states: Counter[str] = Counter({"starting": 0, "running": 0, "away": 0, "ended": 0, "lost": 0})
-        viewers = 0
-        for session in self._known.describe_sessions():
-            states[session.state] += 1
-            viewers += session.viewers
+        count = self._known.count_sessions()
         sessions = GaugeMetricFamily("agentrelay_sessions", "Known sessions.", labels=["state"])
-        for state, count in states.items():
-            sessions.add_metric([state], count)
+        for state in get_args(SessionState):
+            sessions.add_metric([state], count[state])
         yield sessions
-        yield GaugeMetricFamily("agentrelay_viewers", "Attached viewers.", viewers)
+        yield GaugeMetricFamily("agentrelay_viewers", "Attached viewers.", self._known.count_viewers())

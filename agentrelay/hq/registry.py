@@ -24,6 +24,7 @@ from agentrelay.errors import (
 from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive, LogRecorder
 from agentrelay.hq.changes import Changes, row_of
+from agentrelay.hq.claims import MAX_RUNNER_SESSIONS, Claims
 from agentrelay.hq.events import EventHub
 from agentrelay.hq.info import RunnerInfo, SessionInfo
 from agentrelay.hq.input_queue import InputQueue
@@ -38,7 +39,6 @@ from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, new_session_id
 from agentrelay.protocol.messages import (
     MAX_TEXT_BYTES,
     Exited,
-    Held,
     Register,
     Start,
     Started,
@@ -55,13 +55,6 @@ MAX_START_BYTES = MAX_TEXT_BYTES - 1024
 MAX_RUNNERS = 1_000
 """Most runners that are known at a time, as whoever has the runner token may call itself anything."""
 
-MAX_RUNNER_SESSIONS = 1_000
-"""Most sessions of one runner that are not over, whether HQ starts them or the runner brings them."""
-
-MAX_BROUGHT_SESSIONS = 10_000
-"""How many sessions HQ may have in all and still take in one that a runner brings: each costs two memory
-maps, of which Linux gives a process 65,530."""
-
 START_S = 20.0
 """How long a runner may take to start a program."""
 
@@ -73,7 +66,14 @@ class Runner:
         self.row = row
         self.link: RunnerLink | None = None
         self.connected_at: float | None = None
+        self.taking_in = asyncio.Lock()
+        """Held while its sessions are taken in: those of one link after those of another."""
         self._registry = registry
+
+    @property
+    def online(self) -> bool:
+        """Whether programs can be started there."""
+        return self.link is not None and self.link.registered
 
     def describe(self) -> RunnerInfo:
         """Give what the outside may know of it."""
@@ -88,7 +88,7 @@ class Runner:
             os=row.os,
             arch=row.arch,
             version=row.version,
-            online=self.link is not None,
+            online=self.online,
             connected_at=self.connected_at,
             last_seen_at=row.last_seen_at,
             presets=row.presets,
@@ -129,15 +129,15 @@ class Registry:
         self._upkeep = Upkeep(self._look_after)
         self._keyframes = Keyframes(rendering.keep_keyframe)
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
-        # Deleted, and perhaps still held by their runners, which are to end them when they come back.
-        self._endings: dict[SessionId, RunnerId] = {}
+        self._claims = Claims(
+            self.sessions, store=store, archive=archive, changes=self._changes, make=self._make_session
+        )
 
     async def load(self) -> None:
         """Know every runner and session again after a restart."""
         for runner_row in await self._store.load_runners():
             self.runners[RunnerId(runner_row.runner_id)] = Runner(runner_row, self)
-        for session_id, runner_id in (await self._store.load_endings()).items():
-            self._endings[SessionId(session_id)] = RunnerId(runner_id)
+        await self._claims.load()
         for row in await self._store.load_sessions():
             session = self._make_session(
                 session_id=SessionId(row.session_id),
@@ -159,9 +159,9 @@ class Registry:
             state = State(row.state)
             # No link has come yet. A program that was being started either runs or not: its runner will tell.
             session.state = state if state.over else State.AWAY
-            session.stop_asked = session.session_id in self._endings
+            session.stop_asked = self._claims.is_deleted(session.session_id)
             session.input = InputQueue(counted=False)
-            if row.recording and row.epoch:  # without one its program was still being started: see `_claim`
+            if row.recording and row.epoch:  # without one its program was still being started: see `Claims`
                 try:
                     session.recorder = await self._archive.reopen(session)
                 except LogError as error:
@@ -212,9 +212,17 @@ class Registry:
         """Give what the outside may know of all sessions, oldest first, each as it is when its turn comes."""
         return (session.describe() for session in list(self.sessions.values()))
 
-    def online_runners(self) -> int:
-        """Count the runners that have a link."""
-        return sum(runner.link is not None for runner in self.runners.values())
+    def count_runners(self) -> Counter[bool]:
+        """Count the runners by whether they are online."""
+        return Counter(runner.online for runner in self.runners.values())
+
+    def count_sessions(self) -> Counter[str]:
+        """Count the sessions by state."""
+        return Counter(session.state.text for session in self.sessions.values())
+
+    def count_viewers(self) -> int:
+        """Count the attached viewers."""
+        return sum(len(session.followers) for session in self.sessions.values())
 
     # What people ask for
 
@@ -254,7 +262,6 @@ class Registry:
             rows=wish.rows,
             cols=wish.cols,
             recording=wish.recording,
-            created_at=self._clock(),
         )
         session.awaits_starter = for_viewer
         started = asyncio.get_running_loop().create_future()
@@ -307,8 +314,7 @@ class Registry:
         """
         session = self.session(session_id)
         gone = session.state is State.AWAY and session.stop_asked
-        self._endings[session.session_id] = session.runner_id
-        self._changes.run(self._store.save_ending(session.session_id, session.runner_id))
+        self._claims.note_deleted(session)
         if not session.over and not gone:
             session.stop()
             return "stopping"
@@ -353,13 +359,14 @@ class Registry:
 
     # What runners tell
 
-    def link_up(self, link: RunnerLink, register: Register) -> list[tuple[Session, int, int, int]]:
-        """Take a registered link; gives each session that goes on with the runner's base, head and input.
+    def link_up(self, link: RunnerLink, register: Register) -> None:
+        """Take a link, in the place of an older one of the same runner, and let its sessions go on soon.
 
         Raises:
-            ProtocolError: there are as many runners as may be.
+            ProtocolError: another runner of this id is connected, or there are as many runners as may be.
         """
         runner_id = link.runner_id
+        self._refuse_namesake(link)
         if runner_id not in self.runners and len(self.runners) >= MAX_RUNNERS:
             self._forget_runner()
         row = RunnerRow(
@@ -373,37 +380,43 @@ class Registry:
         )
         runner = self.runners.setdefault(runner_id, Runner(row, self))
         runner.row = row
-        if runner.link is not None:
+        older = runner.link
+        if older is not None:
             log.info("runner %s has a newer link; the older one is closed", runner_id)
-            runner.link.fence()
-            self._fail_starts(runner.link)
+            older.fence()
         runner.link = link
         runner.connected_at = self._clock()
         self._changes.run(self._store.save_runner(row))
-        going_on = []
-        room = self._room_for(runner_id)
-        refused = 0
-        for held in register.sessions:
-            known = SessionId(held.session_id) in self.sessions or SessionId(held.session_id) in self._endings
-            if not known and room <= 0:
-                refused += 1
-                continue
-            session = self._claim(runner_id, held)
-            room -= session is not None and not known
-            if session is not None:
-                going_on.append((session, held.base, held.head, held.input))
-        if refused:
-            message = f"HQ did not know {refused} of the sessions of {runner_id} and takes in no more of them"
-            log.warning("%s", message)
-            link.send_error("limit_reached", message)
-        self._forget_endings(runner_id, {held.session_id for held in register.sessions})
-        brought_back = {session.session_id for session, *_ in going_on}
-        for session in self.sessions.values():
-            if session.runner_id == runner_id and session.session_id not in brought_back:
-                session.give_up("the runner came back without this session")
-        self._events.publish("runner", runner.describe())
-        log.info("runner %s is connected with %d sessions", runner_id, len(going_on))
-        return going_on
+        self._changes.run(self._take_in(runner, link, older, register))
+
+    def _refuse_namesake(self, link: RunnerLink) -> None:
+        """See that two runners do not take the link, and their sessions, from each other without end."""
+        runner = self.runners.get(link.runner_id)
+        if runner is None or runner.link is None:
+            return
+        if link.instance and runner.link.instance and link.instance != runner.link.instance:
+            raise ProtocolError(
+                "runner_id_in_use",
+                f"a runner on {runner.row.hostname} is connected as {link.runner_id}; give this one a new id",
+            )
+
+    async def _take_in(
+        self, runner: Runner, link: RunnerLink, older: RunnerLink | None, register: Register
+    ) -> None:
+        """Let the sessions of a link go on, a few in each turn of the loop."""
+        try:
+            async with runner.taking_in:
+                going_on = await self._claims.claim(link, register)
+                link.go_on(going_on)
+        except Exception:
+            link.refuse()
+            raise
+        finally:
+            if older is not None:  # what was being started on it, and is not among what goes on
+                self._fail_starts(older)
+        if link.registered:
+            self._events.publish("runner", runner.describe())
+            log.info("runner %s is connected with %d sessions", link.runner_id, len(going_on))
 
     def _forget_runner(self) -> None:
         """Make room for another runner: forget the one without sessions that has been away longest."""
@@ -417,75 +430,6 @@ class Registry:
         self._changes.run(self._store.delete_runner(row.runner_id))
         self._events.publish("runner_removed", {"runner_id": row.runner_id})
         log.info("runner %s is forgotten, to make room for a new one", row.runner_id)
-
-    def _room_for(self, runner_id: RunnerId) -> int:
-        """Give how many sessions that HQ does not know a runner may still bring; lost ones count too."""
-        sessions = Counter(
-            session.runner_id for session in self.sessions.values() if session.state is not State.ENDED
-        )
-        return min(MAX_RUNNER_SESSIONS - sessions[runner_id], MAX_BROUGHT_SESSIONS - sum(sessions.values()))
-
-    def _forget_endings(self, runner_id: RunnerId, held: set[str]) -> None:
-        """Forget which sessions were deleted, where their runner does not hold them any more."""
-        for session_id, owner in list(self._endings.items()):
-            if owner == runner_id and session_id not in held and session_id not in self.sessions:
-                del self._endings[session_id]
-                self._changes.run(self._store.delete_ending(session_id))
-
-    def _claim(self, runner_id: RunnerId, held: Held) -> Session | None:
-        """Give the session that a runner holds; None for one that is to be forgotten."""
-        session = self.sessions.get(SessionId(held.session_id))
-        if session is None and SessionId(held.session_id) in self._endings:
-            return None
-        if session is None:
-            # HQ has lost its data, or gave up on a start that succeeded: better a session too many.
-            return self._adopt(runner_id, held)
-        if session.runner_id != runner_id:
-            log.warning("runner %s holds session %s of %s", runner_id, held.session_id, session.runner_id)
-            return None
-        if session.epoch != held.epoch:
-            if session.epoch:
-                log.warning("session %s has come back as another one", held.session_id)
-                return None
-            # It was being started when its link was lost, or HQ died.
-            session.epoch = Epoch(held.epoch)
-            if session.recording:
-                self._open_log(session)
-                self._changes.note(session)
-        if session.state is State.ENDED:
-            return None
-        session.pid = held.pid
-        return session
-
-    def _adopt(self, runner_id: RunnerId, held: Held) -> Session | None:
-        log.warning("runner %s holds session %s, which HQ did not know", runner_id, held.session_id)
-        session = self._make_session(
-            session_id=SessionId(held.session_id),
-            runner_id=runner_id,
-            name=PurePath(held.command[0]).name if held.command else "session",
-            command=held.command,
-            preset=None,
-            cwd=held.cwd,
-            rows=held.rows,
-            cols=held.cols,
-            recording=True,
-            created_at=self._clock(),
-        )
-        session.epoch = Epoch(held.epoch)
-        session.pid = held.pid
-        session.state = State.AWAY
-        self._open_log(session)
-        self.sessions[session.session_id] = session
-        self._changes.run(self._store.save_session(row_of(session)))
-        return None if session.state is State.ENDED else session
-
-    def _open_log(self, session: Session) -> None:
-        """Begin the log of a session that its runner holds, or go on with what there is of it."""
-        try:
-            session.recorder = self._archive.adopt(session)
-        except LogError as error:
-            log.warning("session %s goes on without its log: %s", session.session_id, error)
-            session.recording = False
 
     def link_down(self, link: RunnerLink) -> None:
         """Mark a runner as away."""
@@ -547,7 +491,7 @@ class Registry:
             link.send_forget(session.session_id)
 
     def _link_of(self, runner: Runner) -> RunnerLink:
-        if runner.link is None:
+        if runner.link is None or not runner.online:
             raise _away(runner.row.runner_id)
         return runner.link
 
@@ -559,6 +503,7 @@ class Registry:
     # Looking after sessions
 
     def _make_session(self, **facts: Any) -> Session:
+        facts.setdefault("created_at", self._clock())
         return Session(
             changed=self._changes.note,
             active=self._upkeep.note,

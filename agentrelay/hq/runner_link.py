@@ -37,7 +37,7 @@ from agentrelay.protocol.messages import (
     encode,
 )
 from agentrelay.protocol.messages import Stop as StopMessage
-from agentrelay.transport.endpoint import POLICY_VIOLATION, REPLACED, Endpoint
+from agentrelay.transport.endpoint import INTERNAL_ERROR, POLICY_VIOLATION, REPLACED, Endpoint
 
 log = logging.getLogger("agentrelay.hq")
 
@@ -46,6 +46,9 @@ REGISTER_S = 10.0
 CONTROLS_S = 0.02
 """How often a stream is told of a size or the same signal, at most."""
 
+ATTACHED_A_TURN = 64
+"""How many sessions of a link that came back go on before everything else has a turn."""
+
 MAX_COMPLAINTS = 100
 """How much of what goes wrong on one link is logged."""
 
@@ -53,8 +56,8 @@ MAX_COMPLAINTS = 100
 class LinkOwner(Protocol):
     """Who knows the runners and sessions; the registry."""
 
-    def link_up(self, link: "RunnerLink", register: Register) -> list[tuple[Session, int, int, int]]:
-        """Take a registered link; gives each session that goes on with the runner's base, head and input.
+    def link_up(self, link: "RunnerLink", register: Register) -> None:
+        """Take a link that wants to register, and call its `go_on` or `refuse` soon.
 
         Raises:
             ProtocolError: it is refused.
@@ -78,11 +81,16 @@ class RunnerLink:
 
     Attributes:
         runner_id: set by `register`.
-        version: of AgentRelay on the runner.
+        instance: likewise; which of those that call themselves so.
+        registered: whether its sessions go on and others can be started.
+        gone: whether nothing that still arrives here counts.
     """
 
     def __init__(self, endpoint: Endpoint, owner: LinkOwner, metrics: Metrics) -> None:
         self.runner_id = RunnerId("")
+        self.instance = ""
+        self.registered = False
+        self.gone = False
         self._endpoint = endpoint
         self._owner = owner
         self._metrics = metrics
@@ -94,8 +102,6 @@ class RunnerLink:
         self._controls: dict[StreamId, dict[str, Message]] = {}  # what each stream is to be told, the latest
         self._controls_timer: asyncio.TimerHandle | None = None
         self._next_stream = 1
-        self._registered = False
-        self._fenced = False
         self._complaints = 0
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(REGISTER_S, self._not_registered)
@@ -119,7 +125,7 @@ class RunnerLink:
 
     def on_binary(self, data: memoryview) -> None:
         """Take a mux frame that is not OUTPUT of an open stream."""
-        if self._fenced:
+        if self.gone:
             return
         try:
             self._take_frame(mux.unpack(data))
@@ -128,7 +134,7 @@ class RunnerLink:
             raise
 
     def _take_frame(self, frame: mux.MuxFrame) -> None:
-        if not self._registered:
+        if not self.registered:
             raise ProtocolError("bad_message", "the first message of a link has to be register")
         if frame.kind == mux.Kind.INPUT_ACK:
             session = self._streams.get(frame.stream)
@@ -140,13 +146,13 @@ class RunnerLink:
 
     def on_text(self, text: bytes) -> None:
         """Take a control message."""
-        if self._fenced:
+        if self.gone:
             return
         try:
             message = decode_from_runner(text)
         except ProtocolError as error:
             self._say_error(error)
-            if not self._registered:
+            if not self.registered:
                 raise
             return
         try:
@@ -156,8 +162,8 @@ class RunnerLink:
             raise
 
     def _take(self, message: RunnerMessage | None) -> None:
-        if not self._registered:
-            if not isinstance(message, Register):
+        if not self.registered:
+            if self.runner_id or not isinstance(message, Register):
                 raise ProtocolError("bad_message", "the first message of a link has to be register")
             self._register(message)
             return
@@ -185,11 +191,16 @@ class RunnerLink:
     def on_closed(self, code: int, reason: str) -> None:
         """Let the sessions go on without the link."""
         self._patience.cancel()
-        if self._registered:
+        if self.registered:
             log.info("link of runner %s closed: %s %s", self.runner_id, code, reason)
         self._let_go()
+        if not self.gone:
+            self.gone = True
+            if self.runner_id:
+                self._owner.link_down(self)
 
     def _let_go(self) -> None:
+        self.registered = False
         self._input.clear()
         self._controls.clear()
         if self._controls_timer is not None:
@@ -199,20 +210,17 @@ class RunnerLink:
             self._mux.close(stream)
         for session in streams.values():
             session.on_link_lost(self)
-        if self.runner_id and not self._fenced:
-            self._owner.link_down(self)
-        self._fenced = True
 
     def fence(self) -> None:
         """Give way to a newer link of the same runner: nothing that still arrives here counts."""
-        if not self._fenced:
-            self._registered = False
+        if not self.gone:
+            self.gone = True
             self._metrics.links_replaced += 1
             self._let_go()
             self._endpoint.close(REPLACED, "a newer link of this runner has taken over")
 
     def _not_registered(self) -> None:
-        if not self._registered:
+        if not self.registered:
             self._say(Error(code="timeout", message=f"no register within {REGISTER_S:.0f} s"))
             self._endpoint.close(POLICY_VIOLATION, "no register in time")
 
@@ -223,14 +231,34 @@ class RunnerLink:
             raise ProtocolError("bad_message", f"this HQ speaks protocol 1, the runner {message.protocol}")
         self._patience.cancel()
         self.runner_id = RunnerId(message.runner_id)
-        going_on = self._owner.link_up(self, message)
-        self._registered = True
+        self.instance = message.instance
+        self._endpoint.pause_reading()
+        self._owner.link_up(self, message)
+
+    def go_on(self, going_on: list[tuple[Session, int, int, int]]) -> None:
+        """Be registered, with the sessions that go on and the runner's base, head and input of each."""
+        if self.gone:
+            return
+        self.registered = True
         self._metrics.links += 1
         resumed = [self._resume(session, base, head, applied) for session, base, head, applied in going_on]
         self._say(Registered(runner_id=self.runner_id, hq_version=agentrelay.__version__, sessions=resumed))
-        for each, (session, *_) in zip(resumed, going_on, strict=True):
-            stream = StreamId(each.stream)
-            session.resume(link=self, stream=stream, acked=each.acked, limit=each.limit)
+        self._attach([(session, each) for (session, *_), each in zip(going_on, resumed, strict=True)])
+
+    def _attach(self, waiting: list[tuple[Session, Resumed]]) -> None:
+        """Let some go on in each turn of the loop; the link is read when all do."""
+        if self.gone:
+            return
+        for session, each in waiting[:ATTACHED_A_TURN]:
+            session.resume(link=self, stream=StreamId(each.stream), acked=each.acked, limit=each.limit)
+        if len(waiting) > ATTACHED_A_TURN:
+            asyncio.get_running_loop().call_soon(self._attach, waiting[ATTACHED_A_TURN:])
+        else:
+            self._endpoint.resume_reading()
+
+    def refuse(self) -> None:
+        """Close the link: HQ has failed to take its sessions in."""
+        self._endpoint.close(INTERNAL_ERROR, "HQ failed; its log has the details")
 
     def _resume(self, session: Session, base: int, head: int, applied: int) -> Resumed:
         plan = resume.plan(held=session.head, base=base, head=head)

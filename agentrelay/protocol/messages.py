@@ -266,6 +266,7 @@ class Register(Message):
     hostname: Said
     os: Said
     arch: Said
+    instance: Said = ""
     presets: Annotated[list[Preset], Meta(max_length=100)] = []
     sessions: list[Held] = []
 

@@ -11,8 +11,9 @@ from agentrelay.errors import ConfigError
 from agentrelay.protocol.backoff import Backoff
 from agentrelay.protocol.messages import Preset as PresetInfo
 from agentrelay.runner.link import Link
-from agentrelay.runner.paths import RunnerDirectory
+from agentrelay.runner.paths import RunnerDirectory, read_instance
 from agentrelay.runner.presets import Preset, installed
+from agentrelay.runner.registration import Identity
 from agentrelay.runner.sessions import Sessions
 from agentrelay.transport.dial import DialError, dial
 
@@ -54,6 +55,7 @@ class Daemon:
 
     def __init__(self, config: RunnerConfig, directory: RunnerDirectory, presets: dict[str, Preset]) -> None:
         self._config = config
+        self._identity = Identity(config.runner_id, read_instance(directory))
         self._presets = presets
         self._sessions = Sessions(directory, config.runner_id, presets)
         self._link: Link | None = None
@@ -139,7 +141,7 @@ class Daemon:
 
     async def _serve_link(self, connected: Callable[[], None]) -> None:
         """Dial once, and stay until the link is gone."""
-        link = Link(self._sessions, self._config.runner_id, self._preset_infos())
+        link = Link(self._sessions, self._identity, self._preset_infos())
         endpoint = await dial(self._config.hq_url, token=self._config.token, handler=link)
         self._link = link
         link.open(endpoint)
@@ -153,9 +155,11 @@ class Daemon:
             raise DialError(f"it does not answer `register` within {REGISTER_S:.0f} s") from None
         finally:
             registering.cancel()
-        if link.registered.is_set():
-            connected()
-            self._say(logging.INFO, f"connected to HQ at {self._config.hq_url} as {self._config.runner_id}")
+        if not link.registered.is_set():
+            code, reason = await link.closed
+            raise DialError(f"it closed the link before it was registered: {reason} ({code})")
+        connected()
+        self._say(logging.INFO, f"connected to HQ at {self._config.hq_url} as {self._config.runner_id}")
         code, reason = await link.closed
         if not self._ending.is_set():
             self._say(logging.WARNING, f"the link to HQ was closed ({code} {reason}); dialling again")

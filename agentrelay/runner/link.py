@@ -35,7 +35,7 @@ from agentrelay.protocol.messages import (
 )
 from agentrelay.runner.pty import PtySession
 from agentrelay.runner.read_turn import LONG_BYTES
-from agentrelay.runner.registration import plain, registration, shortened
+from agentrelay.runner.registration import Identity, plain, registration, shortened
 from agentrelay.runner.sessions import Sessions
 from agentrelay.transport.endpoint import GOING_AWAY, Endpoint
 
@@ -114,7 +114,7 @@ class Link:
 
     Args:
         sessions: what it carries.
-        runner_id: the runner id.
+        identity: as whom to register.
         presets: what is installed here.
 
     Attributes:
@@ -122,13 +122,13 @@ class Link:
         closed: `(code, reason)` once the link is gone.
     """
 
-    def __init__(self, sessions: Sessions, runner_id: str, presets: Sequence[Preset]) -> None:
+    def __init__(self, sessions: Sessions, identity: Identity, presets: Sequence[Preset]) -> None:
         loop = asyncio.get_running_loop()
         self.registered = asyncio.Event()
         self.closed: asyncio.Future[tuple[int, str]] = loop.create_future()
         self._loop = loop
         self._sessions = sessions
-        self._runner_id = runner_id
+        self._identity = identity
         self._presets = presets
         self._endpoint: Endpoint
         self._streams: dict[int, Stream] = {}
@@ -148,7 +148,7 @@ class Link:
         self._endpoint = endpoint
         for session in self._sessions.held.values():
             session.hold_everything()
-        endpoint.send_text(registration(self._runner_id, self._presets, self._sessions.held.values()))
+        endpoint.send_text(registration(self._identity, self._presets, self._sessions.held.values()))
 
     def close(self, reason: str) -> None:
         """Close because this process ends."""

@@ -20,6 +20,8 @@ KEEPER_SOCKET = "keeper.sock"
 KEEPER_LOCK = "keeper.lock"
 KEEPER_LOG = "keeper.log"
 RUNNER_LOCK = "runner.lock"
+INSTANCE = "instance"
+"""Which of those that call themselves by one runner id this is: another machine's has another."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -48,6 +50,20 @@ class RunnerDirectory:
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.fd)
+
+
+def read_instance(directory: RunnerDirectory) -> str:
+    """Give the instance of this directory, made on first use. The runner lock is held."""
+    fd = directory.open(INSTANCE, os.O_RDWR | os.O_CREAT)
+    try:
+        instance = os.pread(fd, 64, 0).decode("ascii", "replace")
+        if len(instance) != 16 or not instance.isalnum():
+            instance = os.urandom(8).hex()
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, instance.encode(), 0)
+        return instance
+    finally:
+        os.close(fd)
 
 
 class Lock:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import agentrelay
 from agentrelay.protocol.messages import MAX_LINK_TEXT_BYTES, Held, Preset, Register, encode
@@ -13,14 +14,27 @@ _COMMAND_CHARS = (2000, 200, 0)
 """How much of a command is told (an agent's prompt may be one argument), and how much where many are."""
 
 
-def registration(runner_id: str, presets: Sequence[Preset], sessions: Collection[PtySession]) -> bytes:
+class Identity(NamedTuple):
+    """As whom a runner registers.
+
+    Attributes:
+        runner_id: what it is called.
+        instance: which of those that are called so, in case somebody gives one name to two.
+    """
+
+    runner_id: str
+    instance: str
+
+
+def registration(identity: Identity, presets: Sequence[Preset], sessions: Collection[PtySession]) -> bytes:
     """Give the text of `register`; it fits into a message, if need be without the commands."""
     machine = os.uname()
     for command_chars in _COMMAND_CHARS:
         text = encode(
             Register(
                 protocol=PROTOCOL,
-                runner_id=runner_id,
+                runner_id=identity.runner_id,
+                instance=identity.instance,
                 version=agentrelay.__version__,
                 hostname=machine.nodename,
                 os=machine.sysname.lower(),

@@ -10,6 +10,7 @@ did not take. With TLS there is no direct path: the same code, through the trans
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from enum import IntFlag
 from typing import Protocol, cast
@@ -22,6 +23,7 @@ from agentrelay import fastpath
 from agentrelay.errors import ProtocolError
 from agentrelay.protocol.liveness import Liveness, Verdict
 from agentrelay.protocol.messages import MAX_TEXT_BYTES
+from agentrelay.transport.reachability import silence_s
 
 log = logging.getLogger("agentrelay.transport")
 
@@ -239,11 +241,10 @@ class Endpoint(asyncio.BufferedProtocol):
 
     def _check_liveness(self) -> None:
         now_s = self._loop.time()
-        if self._shows_life():
-            self._liveness.heard_s = now_s
+        self._liveness.heard_s = max(self._liveness.heard_s, self._last_sign_s(now_s))
         verdict, again_s = self._liveness.check(now_s)
         if verdict is Verdict.DEAD:
-            log.info("a peer said nothing for 10 s; its connection is cut")
+            log.info("a peer has left, or said nothing for 10 s; its connection is cut")
             self.abort()
             return
         if verdict is Verdict.PING and self.open:
@@ -251,12 +252,15 @@ class Endpoint(asyncio.BufferedProtocol):
             self._send_pending()
         self._liveness_timer = self._loop.call_later(max(again_s, 0.01), self._check_liveness)
 
-    def _shows_life(self) -> bool:
-        """Tell whether a peer that we do not read is alive as far as can be known."""
-        if not self._paused_reading & Pause.UNREAD:
-            return bool(self._paused_reading)
-        before_bytes, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
-        return self._unread_bytes < before_bytes
+    def _last_sign_s(self, now_s: float) -> float:
+        """Tell when a peer that we do not read was last alive, as far as can be known; else -inf."""
+        if self._paused_reading & Pause.UNREAD:
+            before_bytes, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
+            return now_s if self._unread_bytes < before_bytes else -math.inf
+        if self._paused_reading & Pause.OWNER:
+            # It may have left long ago. What it sent last stays unread then: nobody waits for an answer.
+            return now_s - silence_s(self.transport.get_extra_info("socket").fileno())
+        return now_s if self._paused_reading else -math.inf
 
     # Receiving
 

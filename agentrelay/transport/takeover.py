@@ -1,8 +1,8 @@
 """Take-over: HTTP and WebSocket on one port.
 
 uvicorn parses HTTP with httptools; when a request asks for a WebSocket, this protocol takes the connection
-over. Whether it may is decided before the upgrade and refused as plain HTTP. It also holds the limits on
-request headers that uvicorn leaves to a proxy: complete within 10 s, at most 64 KiB.
+over. Whether it may is decided before the upgrade and refused as plain HTTP. It also holds the limits that
+uvicorn leaves to a proxy: request headers complete within 10 s and of at most 64 KiB, answers that are read.
 
 The class it derives from is internal to uvicorn, which is therefore pinned; tests/transport/test_takeover.py
 drives what could break: bytes that come with the upgrade request, refusals, shutdown, TLS.
@@ -30,6 +30,8 @@ HEADERS_S = 10.0
 HEADERS_BYTES = 64 << 10
 UNREAD_BODY_S = 30.0
 """How long the rest of a body may take whose request has been answered without it: 16 MiB at 5 Mbit/s."""
+UNREAD_ANSWER_S = 30.0
+"""How long a peer may leave all of an answer unread, over and over."""
 
 
 class UpgradeRequest(NamedTuple):
@@ -82,16 +84,48 @@ class TakeoverProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # since the last headers, body or end of a request
         self._in_body = False
         self._timer: asyncio.TimerHandle | None = None  # of headers, or of a body that nobody reads
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give the first request's headers 10 s."""
         super().connection_made(transport)
+        # Paused means that something is unread, be it little: it would keep the connection as well.
+        transport.set_write_buffer_limits(high=0)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop the timer."""
+        """Drop the timers."""
         self._drop_timer()
+        self._drop_unread_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the peer to read, but not for ever."""
+        super().pause_writing()
+        self._await_reading(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Go on; the peer has read everything."""
+        self._drop_unread_timer()
+        super().resume_writing()
+
+    def _await_reading(self, unread_bytes: int) -> None:
+        self._unread_timer = self.loop.call_later(UNREAD_ANSWER_S, self._look_at_unread, unread_bytes)
+
+    def _look_at_unread(self, before_bytes: int) -> None:
+        unread_bytes = self.transport.get_write_buffer_size()
+        if unread_bytes < before_bytes:
+            self._await_reading(unread_bytes)
+        else:
+            log.info(
+                "a peer has read nothing of an answer for %.0f s; its connection is cut", UNREAD_ANSWER_S
+            )
+            self.transport.abort()
+
+    def _drop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what it leaves behind an upgrade request belongs to the WebSocket."""
@@ -210,6 +244,7 @@ class TakeoverProtocol(HttpToolsProtocol):
         if ws.handshake_exc is not None:
             self.transport.close()
             return
+        self._drop_unread_timer()
         endpoint = Endpoint(ws, masked=True, on_lost=self.connections.discard)
         answer(endpoint)
         self.connections.discard(self)

@@ -1,55 +1,24 @@
-import msgspec
+from collections import Counter
+
 from prometheus_client.parser import text_string_to_metric_families
 
-from agentrelay.hq.info import RunnerInfo, SessionInfo
 from agentrelay.hq.metrics import _COUNTERS, Metrics
-
-RUNNER = RunnerInfo(
-    runner_id="box",
-    hostname="h",
-    os="linux",
-    arch="x",
-    version="0",
-    online=True,
-    connected_at=None,
-    last_seen_at=None,
-    presets=[],
-    sessions=0,
-)
-SESSION = SessionInfo(
-    session_id="s",
-    runner_id="box",
-    name="",
-    command=[],
-    preset=None,
-    cwd=None,
-    rows=24,
-    cols=80,
-    state="running",
-    pid=1,
-    epoch="",
-    created_at=0,
-    ended_at=None,
-    exit_code=None,
-    signal=None,
-    offset=0,
-    base_offset=0,
-    viewers=2,
-    recording=True,
-    title="",
-)
 
 
 class Known:
     def __init__(self) -> None:
-        self.runners: list[RunnerInfo] = []
-        self.sessions: list[SessionInfo] = []
+        self.runners: Counter[bool] = Counter()
+        self.sessions: Counter[str] = Counter()
+        self.viewers = 0
 
-    def describe_runners(self) -> list[RunnerInfo]:
+    def count_runners(self) -> Counter[bool]:
         return self.runners
 
-    def describe_sessions(self) -> list[SessionInfo]:
+    def count_sessions(self) -> Counter[str]:
         return self.sessions
+
+    def count_viewers(self) -> int:
+        return self.viewers
 
 
 def read(metrics: Metrics) -> dict[tuple[str, str], float]:
@@ -64,8 +33,9 @@ def test_gauges_are_what_is_known_when_somebody_asks() -> None:
     known = Known()
     metrics = Metrics(known)
     assert read(metrics)["agentrelay_runners", "true"] == 0
-    known.runners = [RUNNER, msgspec.structs.replace(RUNNER, online=False), RUNNER]
-    known.sessions = [SESSION, SESSION, msgspec.structs.replace(SESSION, state="ended", viewers=1)]
+    known.runners = Counter({True: 2, False: 1})
+    known.sessions = Counter(running=2, ended=1)
+    known.viewers = 5
     values = read(metrics)
     assert values["agentrelay_runners", "true"] == 2
     assert values["agentrelay_runners", "false"] == 1

@@ -85,6 +85,8 @@ async def test_a_started_session_is_known_and_stored(plane: Plane, runner: FakeR
     assert (info.state, info.pid, info.epoch, info.name) == ("running", 42, "e1", "cat")
     assert (info.command, info.cwd, info.rows, info.cols) == (["/bin/cat", "-n"], "/srv", 30, 100)
     assert plane.registry.describe_runners()[0].sessions == 1
+    assert plane.registry.count_runners() == {True: 1}
+    assert plane.registry.count_sessions() == {"running": 1}
     row = (await stored(plane))[session.session_id]
     assert (row.state, row.epoch, row.pid) == ("running", "e1", 42)
 
@@ -288,42 +290,6 @@ async def test_a_session_whose_log_is_still_there_is_taken_in_where_it_ends(
         session = other.session(program.session_id)
         assert session.recording
         assert await session.read_output(5, MIB) == (5, b"56789more")
-
-
-async def test_a_runner_brings_only_so_many_sessions_and_keeps_those_it_has(
-    plane: Plane,
-    runner: FakeRunner,
-    program: Program,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(registry_module, "MAX_RUNNER_SESSIONS", 3)
-    await runner.disconnect()
-    hold(runner, *(f"brought{n}" for n in range(5)))
-    resumed = {session.session_id for session in (await runner.connect()).sessions}
-
-    assert "takes in no more" in (await runner.hear(Error, code="limit_reached")).message
-    assert resumed == {"brought0", "brought1", program.session_id}
-    assert {*plane.registry.sessions} == resumed
-    assert "HQ did not know 3 of the sessions of box" in caplog.text
-    program.print(b"still here")
-    await has(plane, program)
-
-
-async def test_sessions_that_are_lost_count_among_those_a_runner_brings(
-    plane: Plane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry_module, "MAX_RUNNER_SESSIONS", 5)
-    monkeypatch.setattr(registry_module, "MAX_BROUGHT_SESSIONS", 8)
-    for runner_id in ("one", "two"):
-        for turn in range(3):
-            forger = FakeRunner(plane, runner_id)
-            hold(forger, *(f"{runner_id}-{turn}-{n}" for n in range(4)))
-            await forger.connect()
-            await forger.disconnect()
-
-    assert len([each for each in plane.registry.sessions if each.startswith("one")]) == 5
-    assert len(plane.registry.sessions) == 8
 
 
 async def test_for_a_runner_too_many_the_one_that_has_been_away_longest_is_forgotten(

@@ -468,6 +468,45 @@ async def test_a_newer_link_replaces_the_older_and_nothing_of_the_older_counts(
     assert info.online
 
 
+async def test_another_of_the_same_name_is_refused_while_the_first_is_connected(
+    plane: Plane, runner: FakeRunner, program: Program
+) -> None:
+    await runner.disconnect()
+    await runner.dial()
+    runner.register(instance="first")
+    await runner.hear(Registered)
+    other = FakeRunner(plane)
+    await other.dial()
+    other.register(instance="second", hostname="elsewhere")
+    refused = await other.hear(Error)
+    assert refused.code == "runner_id_in_use"
+    assert "box.local" in refused.message
+    assert (await other.until_closed())[0] == 1008
+
+    program.print(b"unharmed")
+    await has(plane, program)
+    await runner.disconnect()
+    await other.dial()
+    other.register(instance="second", hostname="elsewhere")
+    await other.hear(Registered)
+    (info,) = plane.registry.describe_runners()
+    assert (info.hostname, info.online) == ("elsewhere", True)
+
+
+@pytest.mark.parametrize(("before", "after"), [("same", "same"), ("", "new"), ("old", "")])
+async def test_an_older_link_gives_way_to_what_may_be_the_same_runner(
+    plane: Plane, before: str, after: str
+) -> None:
+    older, newer = FakeRunner(plane), FakeRunner(plane)
+    await older.dial()
+    older.register(instance=before)
+    await older.hear(Registered)
+    await newer.dial()
+    newer.register(instance=after)
+    await newer.hear(Registered)
+    assert (await older.until_closed())[0] == 4000
+
+
 async def test_a_newer_link_does_not_wait_for_an_older_one_that_is_dead(
     plane: Plane, runner: FakeRunner, program: Program
 ) -> None:

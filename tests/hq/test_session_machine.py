@@ -172,14 +172,12 @@ class Sessions(RuleBasedStateMachine):
 
         session.on_gap = note  # type: ignore[method-assign]
 
-    def link_up(self, link: RunnerLink, register: Register) -> list[tuple[Session, int, int, int]]:
+    def link_up(self, link: RunnerLink, register: Register) -> None:
         if self.link is not None:
             self.link.fence()
         self.link = link
-        if self.session.state is State.ENDED or not register.sessions:
-            return []
-        (held,) = register.sessions
-        return [(self.session, held.base, held.head, held.input)]
+        going_on = register.sessions if self.session.state is not State.ENDED else []
+        link.go_on([(self.session, held.base, held.head, held.input) for held in going_on])
 
     def link_down(self, link: RunnerLink) -> None:
         if self.link is link:

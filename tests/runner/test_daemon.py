@@ -290,6 +290,22 @@ async def test_a_token_that_is_refused_later_does_not(run_runner: StartRunner, h
     await linked(hq)
 
 
+async def test_a_link_that_hq_closes_instead_of_registering_is_dialled_again(
+    run_runner: StartRunner, hq: FakeHq
+) -> None:
+    runner = await run_runner()
+    link = await hq.link()
+    instance = (await link.hear("register"))["instance"]
+    await link.say("error", code="runner_id_in_use", message="another has this name")
+    await link.connection.close(1008, "another has this name")
+    await runner.prints("HQ says: another has this name (runner_id_in_use)")
+    await runner.prints(
+        "it closed the link before it was registered: another has this name (1008); trying on"
+    )
+    link = await hq.link()
+    assert (await link.register())["instance"] == instance
+
+
 async def test_there_is_one_for_a_runner_id(
     run_runner: StartRunner, hq: FakeHq, directory: RunnerDirectory
 ) -> None:

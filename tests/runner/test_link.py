@@ -18,6 +18,7 @@ from agentrelay.runner.paths import RunnerDirectory
 from agentrelay.runner.pty import MAX_INPUT_BYTES, Exit, Facts, PtySession
 from agentrelay.runner.read_queue import ReadQueue
 from agentrelay.runner.read_turn import ReadTurn
+from agentrelay.runner.registration import Identity
 from agentrelay.runner.ring_memory import create_ring_memory
 
 FAR = 1 << 60
@@ -128,7 +129,7 @@ class Hq:
 
     def __init__(self, sessions: FakeSessions) -> None:
         self.endpoint = FakeEndpoint()
-        self.link = Link(sessions, "box", [Preset(name="p", label="P", path="/p", note="n")])  # type: ignore[arg-type]
+        self.link = Link(sessions, Identity("box", "one"), [Preset(name="p", label="P", path="/p", note="n")])  # type: ignore[arg-type]
         self.link.open(self.endpoint)  # type: ignore[arg-type]
 
     def say(self, kind: str, **payload: Any) -> None:

@@ -15,6 +15,7 @@ from agentrelay.runner.paths import (
     RunnerDirectory,
     lock_holder,
     open_runner_directory,
+    read_instance,
     take_lock,
 )
 
@@ -111,3 +112,23 @@ def test_one_process_holds_a_lock_and_others_see_which(directory: RunnerDirector
     again = take_lock(directory, RUNNER_LOCK)
     assert again is not None
     again.release()
+
+
+def test_its_instance_stays_the_same_and_is_not_another_directorys(
+    directory: RunnerDirectory, tmp_path: Path
+) -> None:
+    instance = read_instance(directory)
+    assert len(instance) == 16
+    assert read_instance(directory) == instance
+    other = open_runner_directory("other", {"TMPDIR": str(tmp_path)})
+    assert other is not None
+    assert read_instance(other) != instance
+    other.close()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"short", b"\xff" * 16, b"x" * 500])
+def test_a_damaged_instance_is_made_anew(directory: RunnerDirectory, damaged: bytes) -> None:
+    Path(directory.path, "instance").write_bytes(damaged)
+    instance = read_instance(directory)
+    assert len(instance) == 16
+    assert read_instance(directory) == instance

@@ -5,6 +5,7 @@ import contextlib
 import heapq
 import itertools
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 from websockets.client import ClientProtocol
@@ -135,7 +136,8 @@ class FakeTransport(asyncio.Transport):
     """Keeps what is written, and gives its protocol an end when it is told to."""
 
     def __init__(self, protocol: Endpoint) -> None:
-        super().__init__(extra={"ssl_object": object()})  # with TLS there is no way past the transport
+        # With TLS there is no way past the transport.
+        super().__init__(extra={"ssl_object": object(), "socket": SimpleNamespace(fileno=lambda: -1)})
         self.protocol = protocol
         self.written = bytearray()
         self.reading = True

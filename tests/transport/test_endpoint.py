@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agentrelay import fastpath
 from agentrelay.errors import ProtocolError
+from agentrelay.transport import endpoint as endpoint_module
 from agentrelay.transport.endpoint import (
     CLOSE_S,
     FULL_READS,
@@ -765,8 +766,28 @@ def test_a_ping_waiting_behind_a_full_send_buffer_does_not_keep_a_dead_peer_aliv
     assert wire.transport.ended == "aborted"
 
 
-def test_silence_that_was_asked_for_does_not_count() -> None:
+class Machine:
+    """What a peer runs on, as the kernel knows it: while there it acknowledges at once what it is sent."""
+
+    def __init__(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.there = True
+        self._wire = wire
+        self._acked_s = wire.loop.now_s
+        self._write = wire.transport.write
+        monkeypatch.setattr(wire.transport, "write", self._take)
+        monkeypatch.setattr(endpoint_module, "silence_s", lambda fd: wire.loop.now_s - self._acked_s)
+
+    def _take(self, data: bytes) -> None:
+        self._write(data)
+        if self.there:
+            self._acked_s = self._wire.loop.now_s
+
+
+def test_a_peer_that_is_not_read_stays_as_long_as_its_machine_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     wire = Wire()
+    Machine(wire, monkeypatch)
     wire.endpoint.pause_reading()
     wire.loop.advance(3600)
     assert wire.transport.ended is None
@@ -774,6 +795,21 @@ def test_silence_that_was_asked_for_does_not_count() -> None:
     wire.loop.advance(9.9)
     assert wire.transport.ended is None
     wire.loop.advance(0.2)
+
+    assert wire.transport.ended == "aborted"
+
+
+def test_a_peer_that_is_not_read_and_whose_machine_is_gone_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire = Wire()
+    machine = Machine(wire, monkeypatch)
+    wire.endpoint.pause_reading()
+    wire.loop.advance(3600)
+    machine.there = False
+    wire.loop.advance(4.9)
+    assert wire.transport.ended is None
+    wire.loop.advance(5.2)
 
     assert wire.transport.ended == "aborted"
 

@@ -335,6 +335,36 @@ async def test_a_peer_that_only_answers_pings_stays(listener: Listener) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_a_peer_that_is_not_read_stays_while_it_is_there(listener: Listener) -> None:
+    async with raw(listener, upgrade()) as peer:
+        await peer.head()
+        endpoint, heard = await listener.accepted()
+        endpoint.pause_reading()
+        peer.send(frame(TEXT, b"waits"))
+        for _ in range(10):
+            asked = await peer.frame()
+            assert asked is not None
+            assert asked.opcode == PING
+        assert endpoint.open
+        endpoint.resume_reading()
+        await heard.until(lambda heard: heard.messages == [("text", b"waits")])
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_a_peer_that_is_not_read_can_leave(listener: Listener, how: str) -> None:
+    async with raw(listener, upgrade()) as peer:
+        await peer.head()
+        endpoint, heard = await listener.accepted()
+        endpoint.pause_reading()
+        peer.send(frame(TEXT, b"nobody reads this"))
+        getattr(peer.writer.transport, how)()
+
+        assert (await heard.until_closed())[0] == 1006
+        assert heard.messages == []
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_dead_hq_is_noticed_by_the_runner(heard: Heard) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -6,20 +6,28 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import orjson
 import pytest
 import uvicorn
 import uvloop
+from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agentrelay import fastpath
 from agentrelay.transport import takeover as takeover_module
 from agentrelay.transport.endpoint import Endpoint
-from agentrelay.transport.takeover import UpgradeRequest, UpgradeRouter, takeover
-from tests.transport.fakes import Heard
+from agentrelay.transport.takeover import (
+    UNREAD_ANSWER_S,
+    TakeoverProtocol,
+    UpgradeRequest,
+    UpgradeRouter,
+    takeover,
+)
+from tests.transport.fakes import FakeLoop, Heard
 from tests.transport.peers import SECONDS, Listener, frame, listen, raw, say_ok, upgrade
 
 TEXT, BINARY, CLOSE = 1, 2, 8
@@ -335,6 +343,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for headers, and for a body that nobody reads, as long as a test can."""
     monkeypatch.setattr(takeover_module, "HEADERS_S", 0.05)
     monkeypatch.setattr(takeover_module, "UNREAD_BODY_S", 0.05)
+    monkeypatch.setattr(takeover_module, "UNREAD_ANSWER_S", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -413,6 +422,58 @@ async def test_the_clock_stops_with_the_headers() -> None:
 
         assert (await peer.response())[0] == 200
         assert endpoint.open
+
+
+# --- answers that nobody reads --------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("pieces", [1, 64], ids=["in_one", "in_pieces"])
+async def test_a_peer_that_does_not_read_its_answer_is_cut_off(pieces: int) -> None:
+    done = asyncio.Event()
+
+    async def say_much(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for left in range(pieces, 0, -1):
+            body = bytes((16 << 20) // pieces)
+            await send({"type": "http.response.body", "body": body, "more_body": left > 1})
+        done.set()
+
+    async with listen(say_much) as listener, raw(listener, GET), raw(listener, upgrade()) as other:
+        await other.head()
+        async with asyncio.timeout(SECONDS):
+            await done.wait()
+        for _ in range(1000):
+            if len(listener.state.connections) == 1:
+                break
+            await asyncio.sleep(0.01)
+        else:
+            raise AssertionError("it is still connected")
+
+
+def test_a_peer_that_reads_its_answer_slowly_is_kept() -> None:
+    config = uvicorn.Config(say_ok, http=takeover(Listener().route), ws="none", loop="none", lifespan="off")
+    config.load()
+    loop = FakeLoop()
+    protocol: TakeoverProtocol = config.http_protocol_class(  # type: ignore[assignment, call-arg]
+        config=config, server_state=ServerState(), app_state={}, _loop=loop
+    )
+    protocol.transport = transport = Mock()
+    transport.get_write_buffer_size.return_value = 1000
+    protocol.flow = Mock()
+
+    protocol.pause_writing()
+    for unread_bytes in range(999, 900, -1):
+        transport.get_write_buffer_size.return_value = unread_bytes
+        loop.advance(UNREAD_ANSWER_S)
+    transport.abort.assert_not_called()
+    protocol.resume_writing()
+    loop.advance(10 * UNREAD_ANSWER_S)
+    transport.abort.assert_not_called()
+    protocol.pause_writing()
+    loop.advance(UNREAD_ANSWER_S)
+
+    transport.abort.assert_called_once_with()
 
 
 # --- shutdown -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Protocols, so that the data plane does not know HTTP, HTTP does not import the d
 neither sockets nor runners. `agentrelay.hq.server.Hq` is the real one.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Literal, Protocol
 
@@ -58,8 +59,8 @@ class RegistryPart(Protocol):
     def describe_sessions(self) -> Iterable[SessionInfo]:
         """Give every known session, oldest first; sessions may come and go while it is read."""
 
-    def online_runners(self) -> int:
-        """Count the runners that have a link."""
+    def count_runners(self) -> Counter[bool]:
+        """Count the runners by whether they are online."""
 
     def runner(self, runner_id: str) -> RunnerPart:
         """Give a runner; raises `UnknownRunner`."""

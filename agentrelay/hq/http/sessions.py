@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Literal
 
@@ -20,10 +20,10 @@ from agentrelay.hq.info import ScreenInfo, SessionInfo
 from agentrelay.protocol.messages import MAX_TEXT_BYTES, Cols, Name, Rows, Signal, StartSession
 
 MAX_OUTPUT_BYTES = 4 << 20
-"""Most that one answer of `/output` holds: it is in memory as a whole."""
+"""Most that one answer of `/output` holds."""
 
-PIECE_BYTES = 256 << 10
-"""How much of a recording is sent at once."""
+PIECE_BYTES = 1 << 20
+"""How much of an output or a recording is sent at once: what a peer that does not read can cost."""
 
 LISTED_A_TURN = 64
 """How many sessions of a list are written before everything else has a turn: 0.1 ms."""
@@ -281,10 +281,23 @@ async def get_output(request: Request, hq: HqParts) -> Response:
         wanted_bytes = min(MAX_OUTPUT_BYTES, stop - start)
     else:
         raise HttpProblem(422, f"`to` is {stop}, which is before `from`, {start}.", code="bad_parameter")
-    offset, data = await session.read_output(start, wanted_bytes) if wanted_bytes else (start, b"")
+    offset, first = start, b""
+    if wanted_bytes:
+        offset, first = await session.read_output(start, min(PIECE_BYTES, wanted_bytes))
     if stop is not None:
-        data = data[: max(0, stop - offset)]
-    return Response(data, headers={_OFFSET_HEADER: str(offset)}, media_type=_RAW)
+        wanted_bytes = max(0, min(wanted_bytes, stop - offset))
+    pieces = _output(session, offset, first[:wanted_bytes], offset + wanted_bytes)
+    return StreamingResponse(pieces, headers={_OFFSET_HEADER: str(offset)}, media_type=_RAW)
+
+
+async def _output(session: SessionPart, offset: int, piece: bytes, stop: int) -> AsyncIterator[bytes]:
+    """Give `piece`, which begins at `offset`, and what comes after it, up to `stop` or a gap."""
+    while piece:
+        yield piece
+        offset += len(piece)
+        found, piece = await session.read_output(offset, min(PIECE_BYTES, stop - offset))
+        if found != offset:
+            return
 
 
 def _input_bytes(wish: Input) -> bytes:

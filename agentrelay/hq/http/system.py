@@ -37,7 +37,7 @@ async def health(request: Request, hq: HqParts) -> Response:
     del request
     answer = Health(
         version=agentrelay.__version__,
-        runners=hq.registry.online_runners(),
+        runners=hq.registry.count_runners()[True],
         sessions=len(hq.registry.sessions),
     )
     return Response(msgspec.json.encode(answer), media_type=JSON)

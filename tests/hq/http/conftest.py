@@ -1,6 +1,7 @@
 """An app without sockets, runners or a clock that moves by itself."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,8 +127,14 @@ class FakeRegistry:
     def describe_runners(self) -> list[RunnerInfo]:
         return list(self.known_runners.values())
 
-    def online_runners(self) -> int:
-        return sum(runner.online for runner in self.known_runners.values())
+    def count_runners(self) -> Counter[bool]:
+        return Counter(runner.online for runner in self.describe_runners())
+
+    def count_sessions(self) -> Counter[str]:
+        return Counter(session.state for session in self.describe_sessions())
+
+    def count_viewers(self) -> int:
+        return 0
 
     def describe_sessions(self) -> list[SessionInfo]:
         return [session.describe() for session in self.known_sessions.values()]

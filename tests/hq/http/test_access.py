@@ -138,7 +138,7 @@ async def test_a_cookie_opens_every_route_and_changes_nothing_from_a_foreign_pag
                 else:
                     assert answer.status_code == 403, (method, path)
                     problem_of(answer)
-    assert hq.registry.known_sessions[SESSION_ID].calls == [("read", 0, 4 << 20)] * 3
+    assert hq.registry.known_sessions[SESSION_ID].calls == [("read", 0, 1 << 20)] * 3
     for origin in ({"origin": BASE}, {"origin": PUBLIC}):
         async with client_of(app, cookie | origin) as client:
             answer = await client.patch(f"/api/sessions/{SESSION_ID}", json={"name": "x"})

@@ -438,6 +438,23 @@ async def test_one_answer_holds_a_bounded_amount_of_output(
     assert len((await admin.get(PATH + f"/output?from={MAX_OUTPUT_BYTES}")).content) == 10
 
 
+async def test_an_answer_ends_where_output_has_been_deleted_meanwhile(
+    admin: httpx.AsyncClient, session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.output = bytes(range(256)) * 8192
+    read = session.read_output
+
+    async def read_and_delete(start: int, max_bytes: int) -> tuple[int, bytes]:
+        answer = await read(start, max_bytes)
+        session.base, session.output = 1_500_000, session.output[1_500_000:]
+        return answer
+
+    monkeypatch.setattr(session, "read_output", read_and_delete)
+    answer = await admin.get(PATH + "/output")
+    assert answer.headers["x-agentrelay-offset"] == "0"
+    assert answer.content == bytes(range(256)) * 4096
+
+
 @pytest.mark.parametrize(
     "query",
     [
