@@ -83,6 +83,12 @@ class NotInControl(RequestError):
     code = "not_in_control"
 
 
+class StoreFailed(RequestError):
+    """HQ's database cannot be written or read now: a full disk, nearly always."""
+
+    code = "storage_failed"
+
+
 class StartFailed(RequestError):
     """The runner could not start the program.
 

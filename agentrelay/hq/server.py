@@ -15,6 +15,7 @@ import uvloop
 import agentrelay
 from agentrelay import open_files
 from agentrelay.errors import ConfigError
+from agentrelay.garbage import Garbage
 from agentrelay.hq import rendering
 from agentrelay.hq.archive import Archive
 from agentrelay.hq.auth import Auth
@@ -68,6 +69,7 @@ async def _serve(config: HqConfig, data_dir: DataDir) -> None:
     events = EventHub()
     registry = Registry(store=store, events=events, archive=archive)
     metrics = Metrics(registry)
+    garbage = Garbage(lambda: metrics.output_bytes + metrics.input_bytes)
     auth = Auth.from_config(config, store.check_login)
     hq = Hq(config, store, auth, events, registry, metrics)
     try:
@@ -91,8 +93,10 @@ async def _serve(config: HqConfig, data_dir: DataDir) -> None:
                 timeout_graceful_shutdown=GOODBYE_S,
             )
         )
+        garbage.start()
         await server.serve_hq(hq, data_dir)
     finally:
+        garbage.close()
         await registry.close()
         await archive.close()
         await store.close()

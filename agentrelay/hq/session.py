@@ -546,14 +546,17 @@ class Session:
             each.on_resized()
         self._changed(self)
 
-    def send_signal(self, name: str) -> None:
-        """Send a signal to the foreground process group.
+    def send_signal(self, name: str, *, follower: Follower | None = None) -> None:
+        """Send a signal to the foreground process group, on behalf of a viewer or of the API.
 
         Raises:
             SessionOver: the program has ended.
+            NotInControl: another viewer controls.
             RunnerAway: there is no link to send it on.
         """
         self._need_running()
+        if follower is not None:
+            self._need_control(follower)
         if self._link is None:
             raise RunnerAway(f"runner {self.runner_id} is not connected, so it cannot be sent a signal now")
         self._link.send_signal(self._stream, name)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from agentrelay.errors import ConfigError
+from agentrelay.errors import ConfigError, StoreFailed
 from agentrelay.hq import schema
 from agentrelay.hq.info import SessionState
 from agentrelay.protocol.messages import Preset
@@ -31,10 +31,10 @@ from agentrelay.protocol.messages import Preset
 LOGIN_LIFE_S = 30 * 24 * 3600
 LOGIN_LINK_LIFE_S = 600
 MAX_LOGINS = 1_000
+"""A script that logs in again and again pushes out the oldest logins instead of filling the disk."""
 
 RETRY_S = 5.0
 """How long after a disk has refused rows they are tried again."""
-"""A script that logs in again and again pushes out the oldest logins instead of filling the disk."""
 
 _SECRET_BYTES = 32
 _T = TypeVar("_T")
@@ -92,8 +92,8 @@ def hash_secret(secret: str) -> bytes:
 class Store:
     """The open database. Make one with `await Store.open(...)`, end it with `await close()`.
 
-    Every async method may raise `sqlalchemy.exc.SQLAlchemyError` when the disk fails. A call that is
-    cancelled still takes effect.
+    Every async method may raise `StoreFailed` when the disk fails. A call that is cancelled still takes
+    effect.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
@@ -125,11 +125,11 @@ class Store:
         store = cls(path, clock)
         try:
             await store._run(store._open)
-        except (OSError, sa.exc.SQLAlchemyError, ConfigError) as error:
+        except (OSError, StoreFailed, ConfigError) as error:
             store._worker.shutdown()
             if isinstance(error, ConfigError):
                 raise
-            why = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+            why = _reason(error.__cause__ or error)
             raise ConfigError(
                 f"cannot open the database {path}: {why}. If it is damaged, move it away: HQ begins anew, "
                 "and what runs comes back with its runner"
@@ -140,7 +140,7 @@ class Store:
         """Finish what was asked for and close the file. Nothing may be called after it."""
         if self._retry_timer is not None:
             self._retry_timer.cancel()
-            with contextlib.suppress(sa.exc.SQLAlchemyError):
+            with contextlib.suppress(StoreFailed):
                 await self._run(self._write_rows)
         await self._run(self._close)
         self._worker.shutdown()
@@ -212,14 +212,14 @@ class Store:
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         # Shielded: cancelling the caller must not take back work that still waits in the queue.
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, work))
+        return await _told(asyncio.get_running_loop().run_in_executor(self._worker, work))
 
     async def _write(self, table: sa.Table, key: str, columns: dict[str, Any] | None) -> None:
         """Write a row, or delete it, with the next commit; of several writes until then the last counts."""
         with self._lock:
             self._unwritten.setdefault(table, {})[key] = columns
             writing = self._begin_writing()
-        await asyncio.shield(writing)
+        await _told(writing)
 
     def _begin_writing(self) -> asyncio.Future[None]:
         if self._writing is None:
@@ -361,6 +361,22 @@ class Store:
         with self._connection.begin():
             self._connection.execute(sa.delete(table).where(table.c.cookie_sha256 == digest))
         self._logins.pop(digest, None)
+
+
+async def _told(work: asyncio.Future[_T]) -> _T:
+    """Wait for the worker.
+
+    Raises:
+        StoreFailed: what it tells.
+    """
+    try:
+        return await asyncio.shield(work)
+    except sa.exc.SQLAlchemyError as error:
+        raise StoreFailed(f"HQ cannot use its database now: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> object:
+    return error.orig if isinstance(error, sa.exc.DBAPIError) else error
 
 
 _JSON_COLUMNS = ("command", "presets")

@@ -15,7 +15,8 @@ from agentrelay import fastpath
 from agentrelay.errors import LimitReached, LogError, NotInControl, ProtocolError, RequestError, SessionOver
 from agentrelay.hq import rendering
 from agentrelay.hq.metrics import Metrics
-from agentrelay.hq.session import Session
+from agentrelay.hq.session import RING_BYTES, Session
+from agentrelay.protocol import pace
 from agentrelay.protocol.messages import (
     Ack,
     Attach,
@@ -69,12 +70,13 @@ class Viewer:
     Attributes:
         viewer_id: unique in this process, as in `control` messages.
         position: offset of the first byte it has not taken: its last ack if it acks, else what it was sent.
-        moved_s: when `position` last moved, or when it first had something to move over.
+        moved_s: when `position` last moved by what counts, or when it first had something to move over.
     """
 
     def __init__(self, endpoint: Endpoint, session: Session, metrics: Metrics) -> None:
         self.viewer_id = f"v{next(_ids)}"
         self.moved_s = 0.0
+        self._moved_to = 0
         self._endpoint = endpoint
         self._session = session
         self._metrics = metrics
@@ -104,7 +106,7 @@ class Viewer:
         """
         session = self._session
         self._key = name
-        self.moved_s = self._loop.time()
+        self._note_move()
         session.attach(self)
         session.take_control(self)
         session.awaits_starter = False
@@ -131,6 +133,8 @@ class Viewer:
         start = wish.from_
         if wish.epoch is not None and wish.epoch != session.epoch:
             start = None
+        if start is not None and start > session.head + RING_BYTES:
+            start = None  # nobody was ever sent that; a ring beyond our head, by an HQ that died
         if start is None and session.base == 0 and session.head <= REPLAY_ALL_BYTES:
             start = 0
         if start is not None and start < session.head:
@@ -161,7 +165,7 @@ class Viewer:
         # What the log has deleted is no part of the replay.
         self._cursor = first = max(start, min(session.base, session.head))
         self._promised = max(first, session.head)
-        self.moved_s = self._loop.time()
+        self._note_move()
         self._say(self._attached_message(Attached, self._promised, "log", self._promised - first))
         if start < first:
             self._say(ViewerGap(from_=start, to=first))
@@ -196,7 +200,7 @@ class Viewer:
         self._cursor = self._promised = offset
         self._acked = None if self._acked is None else offset
         self._gaps = [gap for gap in self._gaps if gap[0] >= offset]
-        self.moved_s = self._loop.time()
+        self._note_move()
         self._say(self._attached_message(kind, offset, "snapshot", len(snapshot)))
         for start in range(0, len(snapshot), FRAME_BYTES):
             piece = snapshot[start : start + FRAME_BYTES]
@@ -219,6 +223,10 @@ class Viewer:
         """Offset of the first byte it has not taken."""
         return self._cursor if self._acked is None else self._acked
 
+    def _note_move(self) -> None:
+        self.moved_s = self._loop.time()
+        self._moved_to = self.position
+
     def on_output(self) -> None:
         """Write what is new, as far as the socket takes it."""
         if not self._attached or self._fetching is not None:
@@ -227,7 +235,6 @@ class Viewer:
         end = session.head
         if self._acked is not None:
             end = min(end, self._acked + IN_FLIGHT_BYTES)
-        moved_from = self._cursor
         while self._endpoint.writable:
             if self._gaps and self._gaps[0][0] <= self._cursor:
                 self._pass_gap()
@@ -240,8 +247,8 @@ class Viewer:
                     self._fetch(stop)
                 break
             self._write(stop)
-        if self._acked is None and self._cursor != moved_from:
-            self.moved_s = self._loop.time()
+        if self._cursor - self._moved_to >= pace.SLOWEST_BYTES and self._acked is None:
+            self._note_move()
         if session.over and self._cursor >= session.head:
             self._finish()
 
@@ -306,7 +313,7 @@ class Viewer:
         self._endpoint.send_frame(fastpath.frame_header(len(data)) + data)
         self._cursor += len(data)
         self._metrics.viewer_bytes += len(data)
-        self.moved_s = self._loop.time()
+        self._note_move()
 
     async def _resync(self) -> None:
         snapshot = await rendering.snapshot(self._session)
@@ -393,7 +400,7 @@ class Viewer:
                 case Signal(name=name) if not message.is_known:
                     self.on_trouble("bad_message", f"there is no signal {name}")
                 case Signal(name=name):
-                    session.send_signal(name)
+                    session.send_signal(name, follower=self)
                 case Ping():
                     self._say(Pong())
                 case _:
@@ -406,7 +413,8 @@ class Viewer:
         acked = min(offset, self._cursor)
         if self._acked is None or acked > self._acked:
             self._acked = acked
-            self.moved_s = self._loop.time()
+            if acked - self._moved_to >= pace.SLOWEST_BYTES:
+                self._note_move()
             self.on_output()
             self._session.regulate()
 

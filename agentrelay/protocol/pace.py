@@ -11,6 +11,9 @@ person sees stops within 300 ms of Ctrl-C, and a link of 1 Gbit/s and 8 ms is st
 STALL_S = 1.0
 """A viewer that has not moved for this long although there is output for it does not set the pace."""
 
+SLOWEST_BYTES = 16 << 10
+"""Nor does one that has taken less than this in that time, and not all there was."""
+
 GRANT_BYTES = 256 << 10
 """How far a limit has to move before it is worth a frame to the runner: a quarter of the window."""
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from agentrelay import open_files
 from agentrelay.errors import ConfigError
+from agentrelay.garbage import Garbage
 from agentrelay.protocol.backoff import Backoff
 from agentrelay.protocol.messages import Preset as PresetInfo
 from agentrelay.runner.link import Link
@@ -73,6 +74,8 @@ class Daemon:
         await self._sessions.keeper.connect()
         if self._sessions.held:
             log.info("sessions still here from before: %d", len(self._sessions.held))
+        garbage = Garbage(lambda: sum(session.ring.head for session in self._sessions.held.values()))
+        garbage.start()
         dialling = asyncio.create_task(self._keep_linked())
         ending = asyncio.create_task(self._ending.wait())
         try:
@@ -85,6 +88,7 @@ class Daemon:
         finally:
             ending.cancel()
             dialling.cancel()
+            garbage.close()
             self._sessions.close()
 
     def end(self, *, sessions: bool) -> None:

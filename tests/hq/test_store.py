@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from agentrelay.errors import ConfigError
+from agentrelay.errors import ConfigError, StoreFailed
 from agentrelay.hq import schema
 from agentrelay.hq import store as store_module
 from agentrelay.hq.store import LOGIN_LIFE_S, LOGIN_LINK_LIFE_S, RunnerRow, SessionRow, Store, hash_secret
@@ -159,7 +159,7 @@ async def test_many_rows_are_written_in_few_commits(store: Store) -> None:
 async def test_a_full_disk_is_told_and_costs_what_did_not_fit_only(store: Store) -> None:
     await store.save_session(MINIMAL)
     await limit_pages(store, 1)  # SQLite takes the size it has for the least
-    with pytest.raises(sa.exc.OperationalError, match="full"):
+    with pytest.raises(StoreFailed, match="full"):
         await store.save_session(msgspec.structs.replace(FULL, command=["x" * 1_000_000]))
     await limit_pages(store, 1_000_000)
     await store.save_session(FULL)
@@ -181,7 +181,7 @@ async def test_what_a_full_disk_refused_is_written_when_there_is_room(
     monkeypatch.setattr(store_module, "RETRY_S", 0.01)
     await store.save_session(MINIMAL)
     await limit_pages(store, 1)
-    with pytest.raises(sa.exc.OperationalError, match="full"):
+    with pytest.raises(StoreFailed, match="full"):
         await store.save_session(LARGE)
     assert await store.load_sessions() == [MINIMAL]
     await limit_pages(store, 1_000_000)
@@ -193,7 +193,7 @@ async def test_what_a_full_disk_refused_is_written_when_there_is_room(
 async def test_what_a_full_disk_refused_is_written_at_the_end(path: Path) -> None:
     store = await Store.open(path)
     await limit_pages(store, 1)
-    with pytest.raises(sa.exc.OperationalError, match="full"):
+    with pytest.raises(StoreFailed, match="full"):
         await store.save_session(LARGE)
     await limit_pages(store, 1_000_000)
     await store.close()

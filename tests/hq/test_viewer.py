@@ -21,6 +21,7 @@ from agentrelay.hq.log import session_log
 from agentrelay.hq.log.session_log import LogLimits, SessionLog
 from agentrelay.hq.session import Session
 from agentrelay.hq.viewer import FELL_BEHIND_BYTES, FRAME_BYTES, IN_FLIGHT_BYTES, REPLAY_MISSED_BYTES, Viewer
+from agentrelay.protocol import pace
 from agentrelay.protocol.messages import LinkGap
 from tests.hq.plane import (
     SECONDS,
@@ -253,6 +254,23 @@ async def test_a_viewer_that_acks_is_sent_so_much_and_no_more(plane: Plane, prog
         await viewer.say("ack", offset=MIB * 5)
         await viewer.read_to(MIB)
         assert viewer.output == program.output
+
+
+async def test_who_takes_a_little_now_and_then_sets_nobodys_pace(plane: Plane, program: Program) -> None:
+    async with attached(plane, program.session_id) as viewer:
+        await viewer.say("ack", offset=0)
+        program.print(os.urandom(MIB))
+        await viewer.read_to(IN_FLIGHT_BYTES)
+        (follower,) = plane.session(program.session_id).followers
+        moved = []
+        for acked in (100, pace.SLOWEST_BYTES - 1, pace.SLOWEST_BYTES, pace.SLOWEST_BYTES + 100):
+            await viewer.say("ack", offset=acked)
+            await viewer.say("ping")
+            await viewer.hear("pong")
+            assert follower.position == acked
+            moved.append(follower.moved_s)
+
+        assert moved[0] == moved[1] < moved[2] == moved[3]
 
 
 async def test_the_replay_too_waits_for_acks(plane: Plane, program: Program) -> None:
@@ -819,6 +837,29 @@ async def test_a_signal_reaches_the_runner_or_its_absence_is_told(
         await viewer.say("signal", name="INT")
 
         assert (await viewer.hear("error"))["code"] == "runner_away"
+
+
+async def test_a_viewer_that_only_watches_sends_no_signals(
+    plane: Plane, runner: FakeRunner, program: Program
+) -> None:
+    async with attached(plane, program.session_id), attached(plane, program.session_id) as watching:
+        await watching.say("signal", name="INT")
+        assert (await watching.hear("error"))["code"] == "not_in_control"
+        await watching.say("take_control")
+        await watching.say("signal", name="QUIT")
+        await runner.until(lambda: any(getattr(message, "name", "") == "QUIT" for message in runner.heard))
+
+    assert "INT" not in [getattr(message, "name", "") for message in runner.heard]
+
+
+@pytest.mark.parametrize(("ahead", "start"), [(4 * MIB, 4 * MIB + 5), (4 * MIB + 1, 0)], ids=["some", "far"])
+async def test_a_viewer_can_be_ahead_of_hq_by_what_an_earlier_one_had_and_no_more(
+    plane: Plane, program: Program, ahead: int, start: int
+) -> None:
+    program.print(b"first")
+    await happens(lambda: plane.session(program.session_id).head == 5)
+    async with attached(plane, program.session_id, from_=5 + ahead) as viewer:
+        assert viewer.first == start
 
 
 async def test_a_viewer_that_comes_back_replaces_its_own_dead_connection(

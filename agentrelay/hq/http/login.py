@@ -81,7 +81,7 @@ class FailureLimit:
     "/api/login",
     summary="Log in",
     answers=gives(
-        204, "Logged in.", problems="408 413 422 429", headers={"Set-Cookie": "The login, for 30 days."}
+        204, "Logged in.", problems="408 413 422 429 503", headers={"Set-Cookie": "The login, for 30 days."}
     ),
     takes=takes(Login, open_to_all=True),
 )
@@ -121,7 +121,7 @@ async def log_in(request: Request, hq: HqParts) -> Response:
     "POST",
     "/api/logout",
     summary="Log out",
-    answers=gives(204, "Logged out; the cookie is void."),
+    answers=gives(204, "Logged out; the cookie is void.", problems="503"),
 )
 async def log_out(request: Request, hq: HqParts) -> Response:
     """End the login of the cookie that came with the request."""

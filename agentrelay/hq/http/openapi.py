@@ -35,6 +35,7 @@ _problems = {
     "422": "A parameter or field is wrong, or the program could not be started; `code` says which.",
     "429": "Too many for now; Retry-After says when to try again, in seconds.",
     "500": "HQ failed.",
+    "503": "HQ cannot use its database now: its disk is full, most likely.",
 }
 
 

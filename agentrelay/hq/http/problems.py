@@ -24,6 +24,7 @@ from agentrelay.errors import (
     RunnerAway,
     SessionOver,
     StartFailed,
+    StoreFailed,
     UnknownRunner,
     UnknownSession,
 )
@@ -43,6 +44,7 @@ _STATUS: dict[type[AgentRelayError], int] = {
     StartFailed: 422,
     ProtocolError: 422,
     LimitReached: 429,
+    StoreFailed: 503,
 }
 
 _ROUTER_SAYS = {404: "There is nothing at this path.", 405: "This path does not take this method."}

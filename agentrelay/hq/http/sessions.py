@@ -136,7 +136,7 @@ async def list_sessions_in_turns(hq: HqParts) -> bytes:
         201,
         "The session; its program runs.",
         SessionInfo,
-        problems="404 409 413 422 429",
+        problems="404 409 413 422 429 503",
         headers={"Location": "Path of the session."},
     ),
     takes=takes(NewSession),

@@ -17,6 +17,7 @@ from agentrelay.errors import (
     RunnerAway,
     SessionOver,
     StartFailed,
+    StoreFailed,
 )
 from agentrelay.hq.http.gate import MAX_BODY_BYTES
 from agentrelay.hq.http.sessions import MAX_OUTPUT_BYTES, MAX_START_BYTES
@@ -508,6 +509,13 @@ async def test_the_screen_is_given_as_cells(admin: httpx.AsyncClient) -> None:
     screen = (await admin.get(PATH + "/screen?format=cells")).json()
     assert screen["cells"] == [[{"text": "$ ls✓", "cols": 5, "fg": 2}], []]
     assert screen["text"] == ["$ ls✓", ""]
+
+
+async def test_a_full_disk_is_told(admin: httpx.AsyncClient, hq: FakeHq) -> None:
+    hq.registry.error = StoreFailed("HQ cannot use its database now: database or disk is full")
+    answer = await admin.post("/api/sessions", json={"runner_id": "box"})
+    assert (answer.status_code, problem_of(answer)["code"]) == (503, "storage_failed")
+    assert "disk is full" in problem_of(answer)["detail"]
 
 
 async def test_a_log_that_cannot_be_read_is_a_500_that_says_nothing(
