@@ -81,7 +81,7 @@ def main() -> None:
     hearts: list[Heartbeat] = []
 
     def with_heartbeat(serve: Any) -> Any:
-        async def served(*args: Any) -> None:
+        async def served(*args: Any) -> None:  # from here on others wait for it
             hearts.append(Heartbeat())
             pauses.append(Collections())
             await serve(*args)
@@ -98,7 +98,7 @@ def main() -> None:
         from agentrelay.cli.runner import main as run
         from agentrelay.runner import daemon
 
-        daemon.run_daemon = with_heartbeat(daemon.run_daemon)
+        daemon.Daemon._keep_linked = with_heartbeat(daemon.Daemon._keep_linked)  # type: ignore[method-assign]
     run(standalone_mode=False)
     logging.shutdown()
     for stack, times in hearts[0].stacks.most_common():

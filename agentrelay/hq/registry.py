@@ -26,7 +26,7 @@ from agentrelay.hq.archive import Archive, LogRecorder
 from agentrelay.hq.changes import Changes, row_of
 from agentrelay.hq.claims import MAX_RUNNER_SESSIONS, Claims
 from agentrelay.hq.events import EventHub
-from agentrelay.hq.info import RunnerInfo, SessionInfo
+from agentrelay.hq.info import RunnerInfo
 from agentrelay.hq.input_queue import InputQueue
 from agentrelay.hq.keyframes import Keyframes
 from agentrelay.hq.log.export import asciicast
@@ -208,9 +208,9 @@ class Registry:
         """Count the sessions that are not over, by runner id."""
         return Counter(session.runner_id for session in self.sessions.values() if not session.state.over)
 
-    def describe_sessions(self) -> Iterator[SessionInfo]:
-        """Give what the outside may know of all sessions, oldest first, each as it is when its turn comes."""
-        return (session.describe() for session in list(self.sessions.values()))
+    def describe_sessions(self) -> Iterator[bytes]:
+        """Give the `SessionInfo` of all sessions as JSON, oldest first, each as it is when its turn comes."""
+        return (session.describe_json() for session in list(self.sessions.values()))
 
     def count_runners(self) -> Counter[bool]:
         """Count the runners by whether they are online."""

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
+import msgspec
+
 from agentrelay.errors import LimitReached, NotInControl, ProtocolError, RunnerAway, SessionOver
 from agentrelay.fastpath import FREE, ByteRing
 from agentrelay.hq.info import SessionInfo, SessionState
@@ -129,6 +131,8 @@ class Session:
         self.input = InputQueue()
         self._input_taken: dict[str, int] = {}
         self._unlogged_gaps: deque[int] = deque()  # where they begin; each has a ring before it
+        self._json = b""
+        self._json_offsets: tuple[int, int] | None = None  # as of which it is; None: something has changed
         self._changed = changed
         self._active = active
         self._unattended = unattended
@@ -183,10 +187,22 @@ class Session:
             title=self.title,
         )
 
+    def describe_json(self) -> bytes:
+        """Give that as JSON, which is kept: lists of many sessions are asked for again and again."""
+        offsets = self.head, self.base
+        if offsets != self._json_offsets:
+            self._json_offsets = offsets
+            self._json = msgspec.json.encode(self.describe())
+        return self._json
+
+    def _note_change(self) -> None:
+        self._json_offsets = None
+        self._changed(self)
+
     def rename(self, name: str) -> None:
         """Give it another name."""
         self.name = name
-        self._changed(self)
+        self._note_change()
 
     # Its runner
 
@@ -235,7 +251,7 @@ class Session:
         if state not in TRANSITIONS[self.state]:
             raise AssertionError(f"a session cannot go from {self.state.text} to {state.text}")
         self.state = state
-        self._changed(self)
+        self._note_change()
 
     # Output
 
@@ -331,7 +347,7 @@ class Session:
         for follower in list(self.followers):
             follower.on_trouble("recording_stopped", f"recording stopped: {reason}")
             follower.on_output()
-        self._changed(self)
+        self._note_change()
         self.regulate()
 
     def on_exited(self, *, exit_code: int | None, signal: int | None) -> None:
@@ -418,7 +434,7 @@ class Session:
         self.followers.append(follower)
         if self.controller is None and not self.over:
             self._control(follower)
-        self._changed(self)
+        self._note_change()
 
     def detach(self, follower: Follower) -> None:
         """Let a viewer go; control it had is nobody's."""
@@ -426,7 +442,7 @@ class Session:
             self.followers.remove(follower)
             if self.controller is follower:
                 self._control(None)
-            self._changed(self)
+            self._note_change()
             self.regulate()
 
     def take_control(self, follower: Follower) -> None:
@@ -544,7 +560,7 @@ class Session:
             self._link.send_resize(self._stream, rows=rows, cols=cols)
         for each in list(self.followers):
             each.on_resized()
-        self._changed(self)
+        self._note_change()
 
     def send_signal(self, name: str, *, follower: Follower | None = None) -> None:
         """Send a signal to the foreground process group, on behalf of a viewer or of the API.

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -258,6 +259,31 @@ def test_a_size_goes_to_the_runner_the_log_and_all_viewers_once(rig: Rig) -> Non
     assert rig.recorder.records == [("resized", 30, 100)]
     assert [viewer.heard("resized") for viewer in viewers] == [[(30, 100)]] * 2
     assert (rig.session.describe().rows, rig.session.describe().cols) == (30, 100)
+
+
+def test_what_is_told_of_it_as_json_is_always_what_is_told(rig: Rig) -> None:
+    def check() -> None:
+        assert rig.session.describe_json() == msgspec.json.encode(rig.session.describe())
+
+    check()
+    person = rig.follow()
+    check()
+    rig.output(b"output")
+    check()
+    rig.recorder.write()
+    check()
+    rig.session.rename("another")
+    check()
+    rig.session.resize(rows=30, cols=100, follower=person)
+    check()
+    rig.session.on_recording_failed("no space")
+    check()
+    rig.lose_link()
+    check()
+    rig.session.detach(person)
+    check()
+    kept = rig.session.describe_json()
+    assert rig.session.describe_json() is kept
 
 
 def test_a_signal_needs_a_link(rig: Rig) -> None:

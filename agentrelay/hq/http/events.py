@@ -10,7 +10,7 @@ from agentrelay.hq.auth import Allowed
 from agentrelay.hq.http.openapi import gives
 from agentrelay.hq.http.parts import HqParts
 from agentrelay.hq.http.routes import Routes
-from agentrelay.hq.http.sessions import list_sessions_in_turns
+from agentrelay.hq.http.sessions import list_sessions
 
 _EVENT_STREAM = "text/event-stream"
 
@@ -40,7 +40,7 @@ async def follow_events(request: Request, hq: HqParts) -> Response:
 async def _stream(request: Request, hq: HqParts) -> AsyncIterator[bytes]:
     async def snapshot() -> bytes:
         runners = msgspec.json.encode(hq.registry.describe_runners())
-        return b'{"runners":%s,"sessions":%s}' % (runners, await list_sessions_in_turns(hq))
+        return b'{"runners":%s,"sessions":%s}' % (runners, await list_sessions(hq))
 
     async for chunk in hq.events.subscribe(snapshot, request.headers.get("last-event-id")):
         # A login that has ended since the stream began ends the stream, at the next keep-alive at the latest.

@@ -56,8 +56,8 @@ class RegistryPart(Protocol):
     def describe_runners(self) -> Iterable[RunnerInfo]:
         """Give every known runner."""
 
-    def describe_sessions(self) -> Iterable[SessionInfo]:
-        """Give every known session, oldest first; sessions may come and go while it is read."""
+    def describe_sessions(self) -> Iterable[bytes]:
+        """Give the `SessionInfo` of each session as JSON, oldest first; they may come and go meanwhile."""
 
     def count_runners(self) -> Counter[bool]:
         """Count the runners by whether they are online."""

@@ -131,13 +131,13 @@ class FakeRegistry:
         return Counter(runner.online for runner in self.describe_runners())
 
     def count_sessions(self) -> Counter[str]:
-        return Counter(session.state for session in self.describe_sessions())
+        return Counter(session.info.state for session in self.known_sessions.values())
 
     def count_viewers(self) -> int:
         return 0
 
-    def describe_sessions(self) -> list[SessionInfo]:
-        return [session.describe() for session in self.known_sessions.values()]
+    def describe_sessions(self) -> list[bytes]:
+        return [msgspec.json.encode(session.describe()) for session in self.known_sessions.values()]
 
     def runner(self, runner_id: str) -> FakeRunner:
         if runner_id not in self.known_runners:
