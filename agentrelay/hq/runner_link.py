@@ -6,6 +6,7 @@ else on a link is rare and goes through here message by message.
 
 import asyncio
 import logging
+from itertools import islice
 from typing import Protocol
 
 import agentrelay
@@ -45,6 +46,9 @@ REGISTER_S = 10.0
 
 CONTROLS_S = 0.02
 """How often a stream is told of a size or the same signal, at most."""
+
+PASSED_ON_A_TURN = 32
+"""How many sessions pass output on before everything else has a turn: each writes to its viewers."""
 
 ATTACHED_A_TURN = 64
 """How many sessions of a link that came back go on before everything else has a turn."""
@@ -98,6 +102,8 @@ class RunnerLink:
             masked=True, max_payload_bytes=mux.MAX_LINK_PAYLOAD_BYTES
         )
         self._streams: dict[StreamId, Session] = {}
+        self._touched: dict[Session, None] = {}  # whose rings have output that they have not been told of
+        self._passing_on: asyncio.Handle | None = None
         self._input: dict[StreamId, InputQueue] = {}  # whose turn it is to send input, first come first
         self._controls: dict[StreamId, dict[str, Message]] = {}  # what each stream is to be told, the latest
         self._controls_timer: asyncio.TimerHandle | None = None
@@ -114,8 +120,13 @@ class RunnerLink:
     def _receive_fast(self, buf: bytearray, start: int, end: int) -> tuple[int, int]:
         before = self._mux.output_bytes
         pos, status = self._mux.receive(buf, start, end)
-        for session in self._mux.take_touched():
-            session.on_output()
+        touched = self._mux.take_touched()
+        if self._touched or len(touched) > PASSED_ON_A_TURN:
+            self._touched |= dict.fromkeys(touched)
+            self._pass_on(PASSED_ON_A_TURN)
+        else:
+            for session in touched:
+                session.on_output()
         self._metrics.output_bytes += self._mux.output_bytes - before
         if status == fastpath.OVERFLOW:
             error = ProtocolError("bad_message", "OUTPUT past the limit that was given")
@@ -123,8 +134,21 @@ class RunnerLink:
             raise error
         return pos, status
 
+    def _pass_on(self, n_sessions: int) -> None:
+        """Tell so many sessions of the output that is in their rings already, the others soon."""
+        for session in list(islice(self._touched, n_sessions)):
+            del self._touched[session]
+            session.on_output()
+        if self._touched and self._passing_on is None:
+            self._passing_on = asyncio.get_running_loop().call_soon(self._pass_on_more)
+
+    def _pass_on_more(self) -> None:
+        self._passing_on = None
+        self._pass_on(PASSED_ON_A_TURN)
+
     def on_binary(self, data: memoryview) -> None:
         """Take a mux frame that is not OUTPUT of an open stream."""
+        self._pass_on(len(self._touched))
         if self.gone:
             return
         try:
@@ -146,6 +170,7 @@ class RunnerLink:
 
     def on_text(self, text: bytes) -> None:
         """Take a control message."""
+        self._pass_on(len(self._touched))  # it may be about what came before it
         if self.gone:
             return
         try:
@@ -200,6 +225,7 @@ class RunnerLink:
                 self._owner.link_down(self)
 
     def _let_go(self) -> None:
+        self._pass_on(len(self._touched))
         self.registered = False
         self._input.clear()
         self._controls.clear()
@@ -329,7 +355,11 @@ class RunnerLink:
 
     def close_stream(self, stream: StreamId) -> None:
         """Take nothing more for a stream."""
-        if self._streams.pop(stream, None) is not None:
+        session = self._streams.pop(stream, None)
+        if session is not None:
+            if session in self._touched:
+                del self._touched[session]
+                session.on_output()
             self._mux.close(stream)
             self._input.pop(stream, None)
             self._controls.pop(stream, None)

@@ -9,7 +9,7 @@ from agentrelay.hq.session import Session
 EVERY_S: Final = 0.1
 """How often active sessions are looked after: small acks, stalled viewers, idle memory, keyframes."""
 
-AT_ONCE: Final = 64
+AT_ONCE: Final = 32
 """How many of them in one turn of the loop."""
 
 

@@ -11,9 +11,12 @@ did not take. With TLS there is no direct path: the same code, through the trans
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Callable
 from enum import IntFlag
+from time import monotonic
 from typing import Protocol, cast
+from weakref import WeakKeyDictionary
 
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol as WsProtocol
@@ -44,6 +47,10 @@ the end of a session told to its viewers."""
 FULL_READS = 2
 """How often in a row a peer can fill the receive buffer, likewise. The loop by itself reads on 32 times."""
 
+ITERATION_S = 0.0015
+"""How long the loop may have been going around until it is only once: so long it takes to copy a buffer to
+20 viewers."""
+
 HIGH_WATER_BYTES = 2 << 20
 """A peer that leaves more than this unread is not read either: what is queued is what it asked for. More than
 any snapshot, so that a slow viewer can still type while it gets one."""
@@ -54,9 +61,8 @@ MAX_QUEUED_BYTES = 2 * HIGH_WATER_BYTES
 CLOSE_S = 5.0
 """How long a peer may take over the closing handshake."""
 
-DEPARTURE_S = 50e-6
-AT_ONCE_S = 0.001
-"""Of many peers that leave at once 20 are let go in each millisecond: the loop takes some 25 us over each."""
+DEPARTURES_A_TURN = 20
+"""How many of those that leave are let go before everybody else has a turn: it takes some 25 us over each."""
 
 MAX_REASON_BYTES = 120
 """What is said of a reason for closing; a close frame has room for 123 bytes."""
@@ -72,20 +78,26 @@ LOGGED_OUT = 4401
 
 
 class Departures:
-    """When those are let go who leave."""
+    """Those who have ended their side, and are let go in turns: hundreds may do so at once."""
 
     def __init__(self) -> None:
-        self._next_s = 0.0
+        self._waiting: deque[asyncio.Transport] = deque()
 
-    def delay_s(self, now_s: float) -> float:
-        """Give the seconds to wait for one more."""
-        at_s = max(now_s, self._next_s)
-        self._next_s = at_s + DEPARTURE_S
-        return at_s - now_s
+    def add(self, transport: asyncio.Transport) -> None:
+        """Close a transport soon."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._let_go_some)
+        self._waiting.append(transport)
+
+    def _let_go_some(self) -> None:
+        for _ in range(min(DEPARTURES_A_TURN, len(self._waiting))):
+            self._waiting.popleft().close()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._let_go_some)
 
 
-_departures = Departures()
-"""Of this process."""
+_departures: WeakKeyDictionary[asyncio.AbstractEventLoop, Departures] = WeakKeyDictionary()
+"""Of each loop."""
 
 _scratch = bytearray(2 * MAX_FAST_BYTES)
 """The receive buffer of every endpoint: the loop asks for a buffer, reads and hands it over without running
@@ -279,10 +291,14 @@ class Endpoint(asyncio.BufferedProtocol):
         end = len(self._tail) + nbytes
         self._full_reads = self._full_reads + 1 if end == len(_scratch) else 0
         self._take(end)
-        if self._turn <= 0 or self._full_reads == FULL_READS:
+        if self._turn <= 0 or (self._full_reads and self._has_had_its_turn()):
             self._full_reads = 0
             self._pause(Pause.TURN)
             self._loop.call_soon(self._go_on)
+
+    def _has_had_its_turn(self) -> bool:
+        # The loop's clock stands still while it goes around.
+        return self._full_reads == FULL_READS or monotonic() - self._now_s() >= ITERATION_S
 
     def _take(self, end: int) -> None:
         """Take what is in the buffer up to `end`, as far as one turn goes; the rest becomes the tail."""
@@ -326,10 +342,9 @@ class Endpoint(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """End with the peer: the transport is closed, and `connection_lost` follows."""
         self.open = False
-        delay_s = _departures.delay_s(self._now_s())
-        if delay_s < AT_ONCE_S or self.fd < 0:  # TLS knows no connection of which one half has ended
+        if self.fd < 0:  # TLS knows no connection of which one half has ended
             return False
-        self._loop.call_later(delay_s, self.transport.close)
+        _departures.setdefault(self._loop, Departures()).add(self.transport)
         return True
 
     def pause_reading(self) -> None:

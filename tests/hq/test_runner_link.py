@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentrelay import fastpath
 from agentrelay.errors import RunnerAway
 from agentrelay.hq import runner_link
 from agentrelay.hq.input_queue import InputQueue
@@ -24,6 +25,7 @@ from agentrelay.protocol.messages import (
     Stop,
     StreamResize,
     StreamSignal,
+    encode,
 )
 from agentrelay.transport.dial import dial
 from tests.hq.ends import MemoryEndpoint
@@ -438,6 +440,62 @@ async def test_input_that_the_link_does_not_take_waits_and_all_sessions_take_tur
     for stream, data in typed.items():
         assert b"".join(piece for at, piece in sent if at == stream) == data
     link.on_closed(1006, "")
+
+
+def output_of(programs: list[Program], data: bytes) -> bytearray:
+    """Give the frames that bring the same output of all programs."""
+    masks = fastpath.MaskSource()
+    return bytearray(
+        b"".join(
+            fastpath.pack_frame(mux.Kind.OUTPUT, program.stream or 0, data, masks) for program in programs
+        )
+    )
+
+
+async def test_output_of_many_sessions_is_passed_on_in_turns(
+    plane: Plane, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_link, "PASSED_ON_A_TURN", 2)
+    programs = [await runner.start_program() for _ in range(5)]
+    sessions = [plane.session(program.session_id) for program in programs]
+    link = plane.registry.runner("box").link
+    assert link is not None
+
+    def heads() -> list[int]:
+        return [session.head for session in sessions]
+
+    buffer = output_of(programs, b"first")
+    assert link._receive_fast(buffer, 0, len(buffer))[0] == len(buffer)
+    assert heads() == [5, 5, 0, 0, 0]
+    buffer = output_of(programs[:1], b"more")
+    link._receive_fast(buffer, 0, len(buffer))
+    assert heads() == [5, 5, 5, 5, 0]
+    await happens(lambda: heads() == [9, 5, 5, 5, 5])
+
+    buffer = output_of(programs, b"last")
+    link._receive_fast(buffer, 0, len(buffer))
+    assert heads() == [13, 9, 5, 5, 5]
+    stream = programs[4].stream
+    assert stream is not None
+    link.on_text(encode(Exited(stream=stream, offset=9, exit_code=0, signal=None)))
+    assert heads() == [13, 9, 9, 9, 9], "what comes before an exit is known before it"
+    assert sessions[4].state is State.ENDED
+    assert await sessions[4].read_output(0, MIB) == (0, b"firstlast")
+
+
+async def test_output_that_waits_for_its_turn_outlives_its_link(
+    plane: Plane, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_link, "PASSED_ON_A_TURN", 1)
+    programs = [await runner.start_program() for _ in range(3)]
+    link = plane.registry.runner("box").link
+    assert link is not None
+    buffer = output_of(programs, b"whole")
+    link._receive_fast(buffer, 0, len(buffer))
+    link.close_stream(StreamId(programs[1].stream or 0))
+    assert plane.session(programs[1].session_id).head == 5
+    link.fence()
+    assert [plane.session(program.session_id).head for program in programs] == [5, 5, 5]
 
 
 async def test_a_newer_link_replaces_the_older_and_nothing_of_the_older_counts(

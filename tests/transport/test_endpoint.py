@@ -5,6 +5,7 @@ A second connection of the `websockets` library is the peer and the judge of wha
 
 import itertools
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -15,15 +16,17 @@ from agentrelay.errors import ProtocolError
 from agentrelay.transport import endpoint as endpoint_module
 from agentrelay.transport.endpoint import (
     CLOSE_S,
+    DEPARTURES_A_TURN,
     FULL_READS,
     HIGH_WATER_BYTES,
+    ITERATION_S,
     MAX_MESSAGE_BYTES,
     MAX_QUEUED_BYTES,
     SLOW_COST,
     TURN_COST,
     Departures,
 )
-from tests.transport.fakes import Event, Wire
+from tests.transport.fakes import Event, FakeLoop, Wire, running
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 SIDES = pytest.mark.parametrize("masked", [True, False], ids=["server", "client"])
@@ -591,10 +594,16 @@ def test_a_peer_that_floods_leaves_everybody_else_a_turn(opcode: int, each_turn:
     assert [message for _, message in wire.heard.messages] == sent
 
 
-def test_a_peer_that_fills_the_buffer_again_and_again_leaves_everybody_else_a_turn() -> None:
+@pytest.mark.parametrize(
+    ("so_far_s", "reads"), [(0.0, FULL_READS), (2 * ITERATION_S, 1)], ids=["fast", "slow"]
+)
+def test_a_peer_that_fills_the_buffer_again_and_again_leaves_everybody_else_a_turn(
+    monkeypatch: pytest.MonkeyPatch, so_far_s: float, reads: int
+) -> None:
     wire = Wire()
+    monkeypatch.setattr(endpoint_module, "monotonic", lambda: wire.loop.now_s + so_far_s)
     flood = wire.frame(BINARY, bytes(65_536)) * 12
-    for _ in range(FULL_READS):
+    for _ in range(reads):
         assert wire.transport.reading
         room = len(wire.endpoint.get_buffer(-1))
         arrive(wire, flood[:room])
@@ -866,10 +875,19 @@ def test_an_owner_that_pauses_on_the_first_message_stays_paused() -> None:
     assert wire.transport.reading
 
 
-def test_of_many_who_leave_at_once_twenty_go_in_each_millisecond() -> None:
-    departures = Departures()
-    delays_s = [departures.delay_s(100.0) for _ in range(200)]
-    for ms in range(10):
-        assert sum(ms / 1000 <= delay_s + 1e-9 < (ms + 1) / 1000 for delay_s in delays_s) == 20
-    assert departures.delay_s(100.005) == pytest.approx(0.005)
-    assert departures.delay_s(101.0) == 0
+def test_of_many_who_leave_at_once_twenty_go_in_each_turn() -> None:
+    loop, departures = FakeLoop(), Departures()
+    transports = [Mock() for _ in range(2 * DEPARTURES_A_TURN + 1)]
+    with running(loop):
+        for transport in transports:
+            departures.add(transport)
+        gone = [0]
+        while loop.waiting:
+            loop.run_one()
+            gone.append(sum(transport.close.called for transport in transports))
+        assert gone == [0, DEPARTURES_A_TURN, 2 * DEPARTURES_A_TURN, len(transports)]
+        departures.add(late := Mock())
+        loop.run_one()
+
+    late.close.assert_called_once_with()
+    assert all(transport.close.call_count == 1 for transport in transports)

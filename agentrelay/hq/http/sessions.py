@@ -26,8 +26,8 @@ MAX_OUTPUT_BYTES = 4 << 20
 PIECE_BYTES = 1 << 20
 """How much of an output or a recording is sent at once: what a peer that does not read can cost."""
 
-LISTED_A_TURN = 64
-"""How many sessions of a list are written before everything else has a turn: 0.1 ms."""
+LISTED_A_TURN = 32
+"""How many sessions of a list are written before everything else has a turn."""
 
 MAX_START_BYTES = MAX_TEXT_BYTES - 4_096
 """A start has to fit into one control message of the link, with room for what HQ adds."""
