@@ -128,6 +128,7 @@ class Link:
         self.closed: asyncio.Future[tuple[int, str]] = loop.create_future()
         self._loop = loop
         self._sessions = sessions
+        self._complaints: list[str] = []
         self._identity = identity
         self._presets = presets
         self._endpoint: Endpoint
@@ -326,7 +327,9 @@ class Link:
             case Forget():
                 self._forget(message.session_id)
             case Error():
-                log.warning("HQ says: %s (%s)", message.message, message.code)
+                self._complaints.append(f"{message.message} ({message.code})")
+                if self.registered.is_set():
+                    self._log_complaints()
 
     def _apply(self, session: PtySession, message: HqMessage) -> None:
         match message:
@@ -402,6 +405,13 @@ class Link:
             if session is not None:
                 self._resume_session(session, resumed)
         self.registered.set()
+        self._log_complaints()
+
+    def _log_complaints(self) -> None:
+        # Of a link that is refused the close says why, and it is dialled again and again.
+        for complaint in self._complaints:
+            log.warning("HQ says: %s", complaint)
+        self._complaints.clear()
 
     def _resume_session(self, session: PtySession, resumed: Resumed) -> None:
         base, head = session.ring.base, session.ring.head

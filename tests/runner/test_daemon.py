@@ -298,12 +298,15 @@ async def test_a_link_that_hq_closes_instead_of_registering_is_dialled_again(
     instance = (await link.hear("register"))["instance"]
     await link.say("error", code="runner_id_in_use", message="another has this name")
     await link.connection.close(1008, "another has this name")
-    await runner.prints("HQ says: another has this name (runner_id_in_use)")
-    await runner.prints(
-        "it closed the link before it was registered: another has this name (1008); trying on"
-    )
+    await runner.prints("closed the link before it was registered: another has this name (1008); trying on")
     link = await hq.link()
+    await link.say("error", code="runner_id_in_use", message="another has this name")
+    await link.connection.close(1008, "another has this name")
+    link = await hq.link()
+    await link.say("error", code="limit_reached", message="not all of them")
     assert (await link.register())["instance"] == instance
+    await runner.prints("HQ says: not all of them (limit_reached)")
+    assert "".join(runner.lines).count("another has this name") == 1
 
 
 async def test_there_is_one_for_a_runner_id(
