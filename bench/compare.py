@@ -40,7 +40,7 @@ WATCHED = [
     Watched("bulk", "hq_cpu_s_per_gb", "websockets", 1.35),
     Watched("bulk", "reader_cpu_s_per_gb", "floor", 1.25),
     Watched("tiny", "us_per_write", "floor", 2.0),
-    Watched("paced", "us_per_write", "websockets", 1.5),
+    Watched("paced", "us_per_write", "websockets", 2.0),
     Watched("echo", "cpu_us_per_key", "floor", 1.4),
     Watched("viewers-20", "hq_cpu_s_per_gb", "websockets", 1.35),
     Watched("synthetic-64k", "hq_cpu_s_per_gb", "floor", 1.35),

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from agentrelay.errors import AgentRelayError
 from agentrelay.hq.events import EventHub
 from agentrelay.hq.session import Session, State
 from agentrelay.hq.store import SessionRow, Store
@@ -74,7 +75,8 @@ class Changes:
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the store failed: %s", error)
+            expected = isinstance(error, AgentRelayError)
+            log.error("%s", error, exc_info=None if expected else error)
 
     async def close(self) -> None:
         """Finish what was begun; not for ever, as the disk may not answer."""
