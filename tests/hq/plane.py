@@ -415,6 +415,11 @@ class FakeRunner:
         self._changed.set()
 
 
+async def has(plane: Plane, program: Program) -> None:
+    """Wait until HQ has all output."""
+    await happens(lambda: plane.session(program.session_id).head == len(program.output))
+
+
 class ViewerClient:
     """A viewer on a plain WebSocket, which keeps what it is shown by offset.
 

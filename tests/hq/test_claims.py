@@ -1,8 +1,6 @@
 """Claims: what becomes of the sessions that a runner holds, also of those that HQ does not know."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -12,32 +10,9 @@ from agentrelay.hq import claims, runner_link
 from agentrelay.hq.archive import LogRecorder
 from agentrelay.hq.session import Session
 from agentrelay.protocol.messages import Error, Registered, Start, StartSession
-from tests.hq.plane import FakeRunner, Plane, Program, happens, run_plane
+from tests.hq.plane import FakeRunner, Plane, Program, happens, has
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with run_plane(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def runner(plane: Plane) -> FakeRunner:
-    runner = FakeRunner(plane)
-    await runner.connect()
-    return runner
-
-
-@pytest.fixture
-async def program(runner: FakeRunner) -> Program:
-    return await runner.start_program()
-
-
-async def has(plane: Plane, program: Program) -> None:
-    """Wait until HQ has all output."""
-    await happens(lambda: plane.session(program.session_id).head == len(program.output))
 
 
 def hold(runner: FakeRunner, *session_ids: str) -> None:

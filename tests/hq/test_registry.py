@@ -5,7 +5,6 @@ import itertools
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,45 +15,10 @@ from agentrelay.hq.changes import CHANGES_A_TURN
 from agentrelay.hq.session import State
 from agentrelay.hq.store import SessionRow, Store
 from agentrelay.protocol.messages import Error, Forget, Start, StartSession, Stop
-from tests.hq.plane import Disk, FakeRunner, Plane, Program, attached, happens, run_plane
+from tests.hq.plane import Disk, FakeRunner, Plane, Program, attached, happens, has, run_plane
 
 MIB = 1 << 20
 NOBODY = "0" * 32
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    path = tmp_path / "data"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-async def plane(data: Path) -> AsyncIterator[Plane]:
-    async with run_plane(data) as running:
-        yield running
-
-
-@pytest.fixture
-async def runner(plane: Plane) -> FakeRunner:
-    runner = FakeRunner(plane)
-    await runner.connect()
-    return runner
-
-
-@pytest.fixture
-async def program(runner: FakeRunner) -> Program:
-    return await runner.start_program()
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    return Disk(monkeypatch)
-
-
-async def has(plane: Plane, program: Program) -> None:
-    """Wait until HQ has all output."""
-    await happens(lambda: plane.session(program.session_id).head == len(program.output))
 
 
 def hold(runner: FakeRunner, *session_ids: str) -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,37 +27,9 @@ from agentrelay.protocol.messages import (
 )
 from agentrelay.transport.dial import dial
 from tests.hq.ends import MemoryEndpoint
-from tests.hq.plane import RUNNER, Disk, FakeRunner, Plane, Program, attached, happens, run_plane
+from tests.hq.plane import RUNNER, Disk, FakeRunner, Plane, Program, attached, happens, has
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with run_plane(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    return Disk(monkeypatch)
-
-
-@pytest.fixture
-async def runner(plane: Plane) -> FakeRunner:
-    runner = FakeRunner(plane)
-    await runner.connect()
-    return runner
-
-
-@pytest.fixture
-async def program(runner: FakeRunner) -> Program:
-    return await runner.start_program()
-
-
-async def has(plane: Plane, program: Program) -> None:
-    """Wait until HQ has all output."""
-    await happens(lambda: plane.session(program.session_id).head == len(program.output))
 
 
 # --- registering ----------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -27,7 +26,6 @@ from tests.hq.plane import (
     ViewerClient,
     attached,
     happens,
-    run_plane,
     started,
     viewing,
 )
@@ -35,24 +33,6 @@ from tests.transport.peers import RawPeer, frame, upgrade
 
 TEXT, BINARY = 1, 2
 NOBODY = "0" * 32
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with run_plane(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def runner(plane: Plane) -> FakeRunner:
-    runner = FakeRunner(plane)
-    await runner.connect()
-    return runner
-
-
-@pytest.fixture
-async def program(runner: FakeRunner) -> Program:
-    return await runner.start_program()
 
 
 # --- logins ---------------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -31,30 +29,11 @@ from tests.hq.plane import (
     Program,
     attached,
     happens,
-    run_plane,
     started,
     viewing,
 )
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with run_plane(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def runner(plane: Plane) -> FakeRunner:
-    runner = FakeRunner(plane)
-    await runner.connect()
-    return runner
-
-
-@pytest.fixture
-async def program(runner: FakeRunner) -> Program:
-    return await runner.start_program()
 
 
 async def at_hq(plane: Plane, program: Program) -> Session:
@@ -507,11 +486,6 @@ async def stall(plane: Plane, program: Program) -> None:
     while follower._endpoint.writable:
         program.print(os.urandom(200_000))
         await at_hq(plane, program)
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    return Disk(monkeypatch)
 
 
 async def test_a_gap_behind_a_slow_disk_costs_a_slow_viewer_nothing_else(
