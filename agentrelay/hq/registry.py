@@ -408,8 +408,11 @@ class Registry:
             async with runner.taking_in:
                 going_on = await self._claims.claim(link, register)
                 link.go_on(going_on)
-        except Exception:
-            link.refuse()
+        except ProtocolError as error:
+            log.warning("runner %s is refused: %s", link.runner_id, error)
+            link.refuse(error)
+        except Exception as error:
+            link.refuse(error)
             raise
         finally:
             if older is not None:  # what was being started on it, and is not among what goes on

@@ -262,12 +262,16 @@ class RunnerLink:
         self._owner.link_up(self, message)
 
     def go_on(self, going_on: list[tuple[Session, int, int, int]]) -> None:
-        """Be registered, with the sessions that go on and the runner's base, head and input of each."""
+        """Be registered, with the sessions that go on and the runner's base, head and input of each.
+
+        Raises:
+            ProtocolError: too many gaps in the output of one are not in its log yet.
+        """
         if self.gone:
             return
+        resumed = [self._resume(session, base, head, applied) for session, base, head, applied in going_on]
         self.registered = True
         self._metrics.links += 1
-        resumed = [self._resume(session, base, head, applied) for session, base, head, applied in going_on]
         self._say(Registered(runner_id=self.runner_id, hq_version=agentrelay.__version__, sessions=resumed))
         self._attach([(session, each) for (session, *_), each in zip(going_on, resumed, strict=True)])
 
@@ -282,9 +286,13 @@ class RunnerLink:
         else:
             self._endpoint.resume_reading()
 
-    def refuse(self) -> None:
-        """Close the link: HQ has failed to take its sessions in."""
-        self._endpoint.close(INTERNAL_ERROR, "HQ failed; its log has the details")
+    def refuse(self, error: Exception) -> None:
+        """Close the link, whose sessions cannot be taken in."""
+        if isinstance(error, ProtocolError):
+            self._say_error(error)
+            self._endpoint.close(POLICY_VIOLATION, str(error))
+        else:
+            self._endpoint.close(INTERNAL_ERROR, "HQ failed; its log has the details")
 
     def _resume(self, session: Session, base: int, head: int, applied: int) -> Resumed:
         plan = resume.plan(held=session.head, base=base, head=head)

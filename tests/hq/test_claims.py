@@ -5,10 +5,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from agentrelay.errors import RunnerAway
+from agentrelay.errors import ProtocolError, RunnerAway
 from agentrelay.hq import claims, runner_link
 from agentrelay.hq.archive import LogRecorder
-from agentrelay.hq.session import Session
+from agentrelay.hq.session import Session, State
 from agentrelay.protocol.messages import Error, Registered, Start, StartSession
 from tests.hq.plane import FakeRunner, Plane, Program, happens, has
 
@@ -163,3 +163,23 @@ async def test_sessions_that_cannot_be_taken_in_leave_the_runner_to_try_again(
         assert (await runner.until_closed())[0] == 1011
     assert "a fault of ours" in caplog.text
     assert len((await runner.connect()).sessions) == 1
+
+
+async def test_a_session_with_too_many_gaps_is_why_its_link_is_refused(
+    plane: Plane, runner: FakeRunner, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runner.disconnect()
+    program.print(bytes(100))
+    program.base = 50
+    session = plane.session(program.session_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "on_gap", Mock(side_effect=ProtocolError("limit_reached", "64 gaps")))
+        await runner.dial()
+        runner.register()
+        assert (await runner.hear(Error)).code == "limit_reached"
+        assert await runner.until_closed() == (1008, "64 gaps")
+    assert not plane.registry.runner("box").online
+    assert session.state is State.AWAY
+
+    await runner.connect()
+    await happens(lambda: session.head == 100)
