@@ -32,6 +32,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A session. `base_offset` is the oldest byte that can still be read, `offset` the next one to come.
 
     `exit_code` and `signal` are both None while the program runs, and where the exit status is not known.
+    `title` is what the program has called its window since HQ started; empty if it has not.
     """
 
     session_id: str

@@ -33,6 +33,7 @@ from agentrelay.hq.log.export import asciicast
 from agentrelay.hq.runner_link import RunnerLink
 from agentrelay.hq.session import Session, State
 from agentrelay.hq.store import RunnerRow, Store
+from agentrelay.hq.titles import Titles
 from agentrelay.hq.upkeep import Upkeep
 from agentrelay.protocol import pace
 from agentrelay.protocol.ids import Epoch, RunnerId, SessionId, new_session_id
@@ -128,6 +129,7 @@ class Registry:
         self._changes = Changes(store, events, lambda session: session.session_id in self.sessions)
         self._upkeep = Upkeep(self._look_after)
         self._keyframes = Keyframes(rendering.keep_keyframe)
+        self._titles = Titles()
         self._unforgotten: set[Session] = set()  # over, and still held by their runners
         self._claims = Claims(
             self.sessions, store=store, archive=archive, changes=self._changes, make=self._make_session
@@ -518,6 +520,7 @@ class Registry:
         if session in self._unforgotten and session.acked >= session.head:
             self._forget(session)
         self._keyframes.look_at(session)
+        self._titles.look_at(session)
         return session.settle()
 
 

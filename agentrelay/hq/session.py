@@ -204,6 +204,12 @@ class Session:
         self.name = name
         self._note_change()
 
+    def retitle(self, title: str) -> None:
+        """Learn what its program calls its window."""
+        if title != self.title:
+            self.title = title
+            self._note_change()
+
     # Its runner
 
     def start(self, *, epoch: Epoch, pid: int, link: Link, stream: StreamId, limit: int) -> None:

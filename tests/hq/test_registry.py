@@ -40,6 +40,13 @@ def copied(data: Path, name: str = "copy") -> Path:
 # --- starting -------------------------------------------------------------------------------------
 
 
+async def test_the_title_that_a_program_sets_is_told(
+    plane: Plane, runner: FakeRunner, program: Program
+) -> None:
+    program.print(b"\x1b]2;what it does\x07")
+    await happens(lambda: plane.session(program.session_id).describe().title == "what it does")
+
+
 async def test_a_started_session_is_known_and_stored(plane: Plane, runner: FakeRunner) -> None:
     session = await plane.registry.start_session(
         "box", StartSession(command=["/bin/cat", "-n"], cwd="/srv", rows=30, cols=100)
