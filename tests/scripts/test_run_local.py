@@ -30,7 +30,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({{"runners": int(os.path.exists("runner.pid"))}}).encode())
     def log_message(self, *args):
         pass
-open("hq.pid", "w").write(str(os.getpid()))
+with open("pid-of-hq", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("pid-of-hq", "hq.pid")
 port = int(sys.argv[sys.argv.index("--port") + 1])
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
