@@ -54,6 +54,13 @@ _PREFER_VARIABLE = "Every user of this machine can see arguments: prefer the var
 )
 @click.option("--no-login", is_flag=True, help="Let whoever reaches HQ use it. On loopback only.")
 @click.option(
+    "--record-input",
+    is_flag=True,
+    envvar="AGENTRELAY_RECORD_INPUT",
+    show_envvar=True,
+    help="Keep in the output logs what is typed, too, passwords among it; else who typed, when and how much.",
+)
+@click.option(
     "--login-link",
     is_flag=True,
     help="Print a new link that logs a browser in once, for the HQ that uses --data-dir, and exit.",
@@ -66,6 +73,7 @@ def main(
     admin_token: str | None,
     public_urls: tuple[str, ...],
     no_login: bool,
+    record_input: bool,
     login_link: bool,
 ) -> None:
     """Run AgentRelay HQ: it serves the web UI, and runners connect to it.
@@ -80,6 +88,7 @@ def main(
             runner_token=_given(runner_token, "--runner-token"),
             admin_token=_given(admin_token, "--admin-token"),
             no_login=no_login,
+            record_input=record_input,
             public_urls=public_urls,
         )
         if login_link:

@@ -27,11 +27,13 @@ class LogRecorder:
     Args:
         log: its files.
         recording: its place in the log writer; None once the session is over.
+        record_input: whether to record what is typed, and not only how much.
     """
 
-    def __init__(self, log: SessionLog, recording: Recording | None) -> None:
+    def __init__(self, log: SessionLog, recording: Recording | None, *, record_input: bool = False) -> None:
         self.log = log
         self.recording = recording
+        self._record_input = record_input
         self.deleted = False
         self.directory_lock = asyncio.Lock()  # nothing may appear in the directory while it is deleted
 
@@ -55,10 +57,10 @@ class LogRecorder:
         if self.recording is not None:
             self.recording.resized(rows=rows, cols=cols)
 
-    def took_input(self, viewer: str, n_bytes: int) -> None:
-        """Record that a viewer typed, not what."""
+    def took_input(self, viewer: str, data: bytes | memoryview) -> None:
+        """Record that a viewer typed; what, only where that is switched on."""
         if self.recording is not None:
-            self.recording.typed(viewer, n_bytes)
+            self.recording.typed(viewer, len(data), bytes(data) if self._record_input else None)
 
     def gap(self, stop: int, ring: ByteRing) -> None:
         """Record that the bytes before `stop` are lost; output goes on there, in `ring`."""
@@ -102,10 +104,15 @@ class LogRecorder:
 
 
 class Archive:
-    """All output logs, one directory each below `directory`."""
+    """All output logs, one directory each below `directory`.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        record_input: whether they are to hold what is typed.
+    """
+
+    def __init__(self, directory: Path, *, record_input: bool = False) -> None:
         self._directory = directory
+        self._record_input = record_input
         self._budget = LogBudget(TOTAL_BYTES)
         self._writer = LogWriter(self._budget)
 
@@ -181,7 +188,7 @@ class Archive:
         recording = self._writer.follow(
             files, ring, on_logged=session.on_logged, on_failed=session.on_recording_failed
         )
-        return LogRecorder(files, recording)
+        return LogRecorder(files, recording, record_input=self._record_input)
 
     def _path(self, session: Session) -> Path:
         return self._directory / session.session_id

@@ -37,6 +37,7 @@ class HqConfig:
         runner_token: opens `/ws/runner`.
         admin_token: opens everything else as a bearer; None: there is none.
         no_login: whoever reaches HQ may use it.
+        record_input: output logs hold what is typed, too.
         public_urls: origins, such as `https://relay.example.com`, under which browsers and runners reach HQ.
     """
 
@@ -46,6 +47,7 @@ class HqConfig:
     runner_token: str = field(repr=False)
     admin_token: str | None = field(repr=False)
     no_login: bool
+    record_input: bool
     public_urls: tuple[str, ...]
 
     @classmethod
@@ -58,6 +60,7 @@ class HqConfig:
         runner_token: str | None = None,
         admin_token: str | None = None,
         no_login: bool = False,
+        record_input: bool = False,
         public_urls: Iterable[str] = (),
     ) -> Self:
         """Check settings and fill in the defaults; an empty token is no token.
@@ -75,6 +78,7 @@ class HqConfig:
             runner_token=runner_token or DEV_CREDENTIAL,
             admin_token=admin_token or None,
             no_login=no_login,
+            record_input=record_input,
             public_urls=tuple(dict.fromkeys(_checked_origin(url) for url in public_urls)),
         )
         config._check_tokens()
@@ -105,14 +109,19 @@ class HqConfig:
         return f"http://{host}:{self.port if port is None else port}"
 
     def warnings(self) -> list[str]:
-        """Give sentences about settings that are safe but probably not what was meant."""
+        """Give sentences about settings that are safe but perhaps not what was meant."""
+        warnings = []
+        if self.record_input:
+            warnings.append(
+                "what is typed is recorded, passwords too (--record-input, AGENTRELAY_RECORD_INPUT)"
+            )
         if self._listens_everywhere() and not self.public_urls:
-            return [
+            warnings.append(
                 f"HQ listens on every address ({self.host}) but answers to the names localhost, 127.0.0.1 "
                 "and [::1] only; add the others with --public-url (AGENTRELAY_PUBLIC_URL), such as "
                 "--public-url http://192.168.1.5:8080"
-            ]
-        return []
+            )
+        return warnings
 
     def _listens_everywhere(self) -> bool:
         address = _address(self.host)

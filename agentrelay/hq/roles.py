@@ -77,8 +77,8 @@ class Recorder(Protocol):
     def resized(self, *, rows: int, cols: int) -> None:
         """Record a size."""
 
-    def took_input(self, viewer: str, n_bytes: int) -> None:
-        """Record that a viewer typed, not what."""
+    def took_input(self, viewer: str, data: bytes | memoryview) -> None:
+        """Record that a viewer typed; what, only where that is switched on."""
 
     def gap(self, stop: int, ring: ByteRing) -> None:
         """Record that the bytes before `stop` are lost; output goes on there, in `ring`."""

@@ -64,7 +64,7 @@ def run(config: HqConfig) -> None:
 
 async def _serve(config: HqConfig, data_dir: DataDir) -> None:
     store = await Store.open(data_dir.database)
-    archive = Archive(data_dir.path / "sessions")
+    archive = Archive(data_dir.path / "sessions", record_input=config.record_input)
     archive.start()
     events = EventHub()
     registry = Registry(store=store, events=events, archive=archive)

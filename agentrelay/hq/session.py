@@ -509,7 +509,7 @@ class Session:
         self.input.take(data, self._clock())
         self._send_input()
         if self.recorder is not None:
-            self.recorder.took_input(who, len(data))
+            self.recorder.took_input(who, data)
 
     def on_input_applied(self, offset: int) -> None:
         """The runner has put the input before `offset` into the PTY."""

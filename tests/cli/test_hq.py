@@ -17,6 +17,7 @@ from agentrelay.hq.store import Store
 
 GOOD = "a-runner-token-of-enough-characters"
 VARIABLES = [
+    "AGENTRELAY_RECORD_INPUT",
     "HOST",
     "PORT",
     "AGENTRELAY_DATA_DIR",
@@ -70,6 +71,7 @@ def test_without_arguments_it_runs_on_loopback(
     assert invoke(None).exit_code == 0
     [config] = server.configs
     assert (config.host, config.port, config.no_login) == ("127.0.0.1", 8080, False)
+    assert not config.record_input
     assert (config.runner_token, config.admin_token, config.public_urls) == ("dev-token", None, ())
     assert config.data_dir == tmp_path / ".local/share/agentrelay"
 
@@ -83,15 +85,17 @@ def test_flags_and_variables_mean_the_same(server: FakeServer, data_dir: Path, t
             RUNNER_TOKEN=GOOD,
             AGENTRELAY_ADMIN_TOKEN="an-" + GOOD,
             AGENTRELAY_PUBLIC_URL=" https://a.example  http://hq:8080\n",
+            AGENTRELAY_RECORD_INPUT="1",
         ).exit_code
         == 0
     )
     flags = ["--host", "0.0.0.0", "--port", "99", "--data-dir", str(data_dir), "--runner-token", GOOD]  # noqa: S104
     flags += ["--admin-token", "an-" + GOOD, "--public-url", "https://a.example"]
-    flags += ["--public-url", "http://hq:8080"]
+    flags += ["--public-url", "http://hq:8080", "--record-input"]
     assert invoke(None, *flags).exit_code == 0
     by_variable, by_flag = server.configs
     assert by_flag == by_variable
+    assert by_flag.record_input
     assert by_flag.public_urls == ("https://a.example", "http://hq:8080")
 
 

@@ -136,8 +136,8 @@ class FakeRecorder:
     def resized(self, *, rows: int, cols: int) -> None:
         self.records.append(("resized", rows, cols))
 
-    def took_input(self, viewer: str, n_bytes: int) -> None:
-        self.records.append(("input", viewer, n_bytes))
+    def took_input(self, viewer: str, data: bytes | memoryview) -> None:
+        self.records.append(("input", viewer, len(data)))
 
     def gap(self, stop: int, ring: ByteRing) -> None:
         start = self._gaps[-1][2].head if self._gaps else self._reading.head

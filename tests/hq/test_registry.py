@@ -821,3 +821,18 @@ async def test_a_link_that_is_lost_with_many_sessions_leaves_everybody_else_a_tu
     steps = [after - before for before, after in itertools.pairwise(published)]
     assert max(steps) <= CHANGES_A_TURN + 1
     assert {session.state for session in plane.registry.sessions.values()} == {State.AWAY}
+
+
+@pytest.mark.parametrize("record_input", [True, False])
+async def test_what_is_typed_is_recorded_where_that_is_switched_on(
+    plane: Plane, runner: FakeRunner, record_input: bool
+) -> None:
+    plane.archive._record_input = record_input
+    program = await runner.start_program()
+    plane.session(program.session_id).send_input(b"my password")
+    program.print(b"output")
+    program.exit()
+    await runner.until(lambda: program.session_id not in runner.programs)
+    lines = list(plane.registry.export_session(program.session_id, 3))
+    assert any(b"output" in line for line in lines)
+    assert any(b"my password" in line for line in lines) == record_input

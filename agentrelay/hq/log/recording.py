@@ -32,6 +32,9 @@ MOST_INPUT_BYTES: Final = 1 << 31
 TAKE_BACK_EVENTS: Final = 16
 """How many of the last records are looked at for one that the next can take the place of."""
 
+MOST_WAITING: Final = 64
+"""How many records may wait for the disk for another to hold what was typed; beyond it is only counted."""
+
 MAX_INPUT_BYTES: Final = 64 * 1024
 """A longer paste is recorded in pieces: a record has to fit in a block."""
 
@@ -152,12 +155,12 @@ class Recording:
 
         Args:
             viewer: its name; cut at 255 bytes.
-            n_bytes: how much; not looked at if `data` is given.
+            n_bytes: how much.
             data: the input itself, only where its recording is switched on.
         """
         head, now_us = self._source.head, _now_us()
         name = viewer.encode()[:255].decode(errors="ignore")
-        if data is None:
+        if data is None or len(self._events) >= MOST_WAITING:
             earlier = self._take_back(head, Input, viewer=name)
             if earlier is not None:
                 now_us, n_bytes = earlier.time_us, earlier.n_bytes + n_bytes

@@ -13,7 +13,7 @@ import pytest
 from agentrelay.hq.log import recording
 from agentrelay.hq.log.budget import LogBudget
 from agentrelay.hq.log.format import End, Gap, Input, Output, Resize
-from agentrelay.hq.log.recording import HURRY_BYTES, Recording, Source
+from agentrelay.hq.log.recording import HURRY_BYTES, MOST_WAITING, Recording, Source
 from agentrelay.hq.log.session_log import LogLimits, SessionLog
 from agentrelay.hq.log.writer import LogWriter
 
@@ -154,6 +154,17 @@ async def test_sizes_and_input_at_one_offset_are_few_records_however_many_they_w
         if isinstance(record, Input):
             typed[record.viewer] += record.n_bytes
     assert typed == {"tab-1": 20_000, "tab-2": 9, "tab-3": 1000}
+
+
+async def test_what_is_typed_while_the_disk_is_behind_is_only_counted(session: Followed) -> None:
+    session.output(b"abc")
+    for _ in range(1000):
+        session.recording.typed("tab", 3, b"abc")
+        assert len(session.recording._events) <= MOST_WAITING + 1
+    await session.recording.flush()
+    typed = [record for record in session.log.records() if isinstance(record, Input)]
+    assert sum(record.n_bytes for record in typed) == 3000
+    assert typed[0].data == b"abc"
 
 
 async def test_the_source_may_be_closed_once_the_session_is_over(writer: LogWriter, tmp_path: Path) -> None:
